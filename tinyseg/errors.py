@@ -1,0 +1,33 @@
+"""The errors of tinyseg.  Each says which operation, which value, which rule, and what would be legal."""
+
+
+class TinysegError(Exception):
+    """Base of every error that tinyseg raises on purpose; the command line prints it as one line."""
+
+
+class ShapeError(TinysegError, ValueError):
+    """Sizes that do not fit together."""
+
+
+class ArgumentError(TinysegError, ValueError):
+    """A value outside what the operation takes."""
+
+
+class DTypeError(TinysegError, TypeError):
+    """An array of a type that the operation does not take."""
+
+
+class GraphError(TinysegError, RuntimeError):
+    """A backward pass that cannot be right: a freed graph, a changed array, a missing cotangent."""
+
+
+class DataError(TinysegError, ValueError):
+    """A file that is missing, broken, or not what it should be.  The text starts with the file's path."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint that is corrupt, foreign, or of another net."""
+
+
+class TrainingError(TinysegError, RuntimeError):
+    """A run that cannot go on: a loss that is not finite, a run folder that cannot be written."""
