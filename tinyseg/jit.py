@@ -1,0 +1,40 @@
+"""Numba's compiler as tinyseg uses it: cached on disk, and never silent while it works.
+
+A kernel is a plain Python function under `@jit`; with `NUMBA_DISABLE_JIT=1` it stays one.
+"""
+
+import sys
+import threading
+
+import numba
+from numba import prange
+from numba.core import event
+
+__all__ = ["jit", "prange"]
+
+
+class _Announcer(event.Listener):
+    """Says once per process that kernels are being compiled: the first second of silence puzzles people."""
+
+    def __init__(self):
+        self._said = threading.Event()
+
+    def on_start(self, event):
+        if not self._said.is_set() and event.data["dispatcher"].py_func.__module__.startswith("tinyseg"):
+            self._said.set()
+            print("tinyseg: compiling kernels (first use on this machine; cached afterwards) ...",
+                  file=sys.stderr, flush=True)
+
+    def on_end(self, event):
+        pass
+
+
+event.register("numba:compile", _Announcer())
+
+
+def jit(function=None, *, parallel=False, fastmath=False, inline="never"):
+    """Compile a kernel for the CPU.  `parallel=True` makes its `prange` loops share the machine's threads."""
+    def compile_(body):
+        return numba.njit(cache=True, parallel=parallel, fastmath=fastmath, inline=inline, nogil=True,
+                          error_model="numpy")(body)
+    return compile_ if function is None else compile_(function)
