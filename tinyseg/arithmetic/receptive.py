@@ -1,0 +1,57 @@
+"""Receptive fields: which inputs a unit sees, along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tinyseg.arithmetic.sizes import span
+
+__all__ = ["ReceptiveField", "receptive_field"]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """What one unit of a layer sees of the net's input, along one axis.
+
+    size     input cells from the first to the last that can matter (holes of a dilated kernel included)
+    stride   input cells between neighbouring units; a fraction after an up-sampling
+    start    centre of the first unit's field, in input cells counted from 0
+    """
+
+    size: Fraction = Fraction(1)
+    stride: Fraction = Fraction(1)
+    start: Fraction = Fraction(0)
+
+    def convolution(self, k: int, s: int = 1, p: int = 0, d: int = 1) -> ReceptiveField:
+        """Through a convolution or pooling: the field grows by d(k-1) strides."""
+        reach = span(k, d) - 1
+        return ReceptiveField(self.size + reach * self.stride, self.stride * s,
+                              self.start + (Fraction(reach, 2) - p) * self.stride)
+
+    def transposed(self, k: int, s: int = 1, p: int = 0, d: int = 1) -> ReceptiveField:
+        """Through a transposed convolution: a unit sees at most ceil(span / s) inputs, one stride apart."""
+        inputs = -(-span(k, d) // s)
+        stride = self.stride / s
+        return ReceptiveField(self.size + (inputs - 1) * self.stride, stride,
+                              self.start + (p - Fraction(span(k, d) - 1, 2)) * stride)
+
+    def resized(self, factor: Fraction | int, taps: int = 2) -> ReceptiveField:
+        """Through an interpolation by `factor` that reads `taps` neighbours (2 bilinear, 1 nearest)."""
+        return ReceptiveField(self.size + (taps - 1) * self.stride, self.stride / factor,
+                              self.start + (Fraction(1) / factor - 1) / 2 * self.stride)
+
+    def joined(self, other: ReceptiveField) -> ReceptiveField:
+        """Of a sum or concatenation: the field that holds both."""
+        near = min(self.start - (self.size - 1) / 2, other.start - (other.size - 1) / 2)
+        far = max(self.start + (self.size - 1) / 2, other.start + (other.size - 1) / 2)
+        return ReceptiveField(far - near + 1, min(self.stride, other.stride), (near + far) / 2)
+
+
+def receptive_field(layers: Iterable[tuple[int, int, int, int]]) -> ReceptiveField:
+    """Of a chain of convolutions and poolings, each given as (k, s, p, d)."""
+    field = ReceptiveField()
+    for layer in layers:
+        field = field.convolution(*layer)
+    return field

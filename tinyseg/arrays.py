@@ -1,0 +1,28 @@
+"""Where an array lives, and the functions that work there.
+
+Code above the kernels never says `numpy`.  It asks the array for its namespace, the subset of the Python array API
+standard that tinyseg uses, so a second kind of array is an addition and no rewrite: whatever answers
+`__array_namespace__` and `device` can flow through the graph.
+"""
+
+from typing import Any
+
+from tinyseg.errors import ArgumentError
+
+__all__ = ["Array", "device_of", "namespace"]
+
+Array = Any          # an ndarray, or whatever else answers __array_namespace__
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array API namespace of `arrays`, which must all live in one place."""
+    spaces = {array.__array_namespace__() for array in arrays}
+    if len(spaces) != 1:
+        names = sorted(device_of(array) for array in arrays)
+        raise ArgumentError(f"arrays live on different devices: {', '.join(names)}; move them to one with .to(device)")
+    return spaces.pop()
+
+
+def device_of(array: Array) -> str:
+    """`"cpu"` for NumPy arrays; other kinds of array name their own device."""
+    return str(array.device)

@@ -1,0 +1,239 @@
+"""The graph and the pass back through it.
+
+A `Function` is one differentiable operation and, once called, one node of the graph: it remembers its inputs and the
+arrays its derivative needs.  `backward` walks the nodes from the output to the leaves, each exactly once, after every
+node that used its result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ContextDecorator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyseg.arrays import Array, namespace
+from tinyseg.errors import GraphError, ShapeError
+
+if TYPE_CHECKING:
+    from tinyseg.autograd.tensor import Tensor
+
+__all__ = ["Function", "enable_grad", "is_grad_enabled", "no_grad", "unbroadcast"]
+
+
+class _Recording(threading.local):
+    enabled = True
+
+
+_recording = _Recording()
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations on this thread are recorded for a backward pass."""
+    return _recording.enabled
+
+
+class _SetGrad(ContextDecorator):
+    _value: bool
+
+    def __enter__(self):
+        self._before = getattr(self, "_before", [])
+        self._before.append(_recording.enabled)
+        _recording.enabled = self._value
+
+    def __exit__(self, *exception):
+        _recording.enabled = self._before.pop()
+
+
+class no_grad(_SetGrad):
+    """Context or decorator in which nothing is recorded: for evaluation and for changing parameters."""
+    _value = False
+
+
+class enable_grad(_SetGrad):
+    """Context or decorator that records again inside `no_grad`."""
+    _value = True
+
+
+class Version:
+    """How often the memory of an array was changed in place.  Tensors that share memory share one."""
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
+class Function:
+    """One differentiable operation; subclass it with `forward` and `backward`, both on plain arrays.
+
+    Options go to the constructor, tensors to the call:
+
+        class Square(Function):
+            def forward(self, x):
+                self.save(x)
+                return x * x
+
+            def backward(self, grad):
+                x, = self.saved
+                return 2 * x * grad
+
+        y = Square()(x)            # or Square.apply(x)
+
+    `forward` returns one array, or a tuple for several outputs.  `backward` takes one cotangent for each output (zeros
+    where none arrived) and returns one gradient for each input, `None` where there is none.
+    `self.needs_grad[i]` says whether input i wants its gradient.
+    """
+
+    needs_grad: tuple[bool, ...] = ()
+
+    def forward(self, *arrays: Any) -> Any:
+        raise NotImplementedError(f"{self}.forward")
+
+    def backward(self, *grads: Any) -> Any:
+        raise NotImplementedError(f"{self}.backward")
+
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Any:
+        return cls(**options)(*inputs)
+
+    def __call__(self, *inputs: Any) -> Any:
+        from tinyseg.autograd.tensor import Tensor, as_tensor
+        if hasattr(self, "inputs"):
+            raise GraphError(f"{self} was called already: a Function is one node of the graph; make a new one")
+        like = next((i for i in inputs if isinstance(i, Tensor)), None)
+        tensors = tuple(as_tensor(i, like) for i in inputs)
+        self.inputs: tuple[Tensor, ...] = tensors
+        self.needs_grad = tuple(t.requires_grad for t in tensors)
+        self._saved: list[Array] | None = []
+        recording = is_grad_enabled() and any(self.needs_grad)
+        self._saves = recording
+
+        result = self.forward(*(t._array for t in tensors))
+
+        arrays = result if isinstance(result, tuple) else (result,)
+        outputs = tuple(self._output(array, k, recording) for k, array in enumerate(arrays))
+        if recording:
+            self._shapes = [(a.shape, a.dtype) for a in arrays]
+            self._xp = namespace(*arrays)
+            self._versions = [(t._version, t._version.count) for t in (*tensors, *outputs)
+                              if any(_overlap(t._array, saved) for saved in self._saved)]
+        else:
+            self._saved, self.inputs = None, ()
+        return outputs if isinstance(result, tuple) else outputs[0]
+
+    def _output(self, array: Array, k: int, recording: bool) -> Tensor:
+        from tinyseg.autograd.tensor import Tensor
+        requires_grad = recording and _is_floating(array)
+        output = Tensor(array, requires_grad=requires_grad)
+        if requires_grad:
+            output.grad_fn, output._output_index = self, k
+        for t in self.inputs:                      # a view: a change of one is a change of the other
+            if _overlap(t._array, output._array):
+                output._version = t._version
+        return output
+
+    def save(self, *arrays: Array) -> None:
+        """Keep arrays for `backward`.  A change in place of one that belongs to a tensor is found out there."""
+        if self._saves:
+            self._saved = list(arrays)
+
+    @property
+    def saved(self) -> list[Array]:
+        """The arrays given to `save`.  Raises GraphError when freed, or when one was changed in place since."""
+        if self._saved is None:
+            raise GraphError(f"{self}: the graph was freed by an earlier backward pass; "
+                             "call backward(retain_graph=True) the first time to go through it twice")
+        for version, count in self._versions:
+            if version.count != count:
+                raise GraphError(f"{self}: an array saved for the backward pass was changed in place "
+                                 f"(version {version.count}, saved at version {count}); change a copy instead")
+        return self._saved
+
+    def _pull_back(self, cotangents: Sequence[Array | None], retain_graph: bool) -> Iterator[tuple[Tensor, Array]]:
+        """Yield (input, its share of the gradient) for every input that wants one."""
+        xp = self._xp
+        grads = self.backward(*(xp.zeros(shape, dtype=dtype) if g is None else g
+                                for g, (shape, dtype) in zip(cotangents, self._shapes, strict=True)))
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        if len(grads) != len(self.inputs):
+            raise ShapeError(f"{self}.backward: returned {len(grads)} gradients for {len(self.inputs)} inputs; "
+                             "return one each, None where there is none")
+        foreign = [*cotangents, *self._saved]
+        for k, (tensor, grad) in enumerate(zip(self.inputs, grads, strict=True)):
+            if grad is None or not self.needs_grad[k]:
+                continue
+            if grad.shape != tensor.shape:
+                raise ShapeError(f"{self}.backward: gradient {k} has shape {grad.shape}, its input {tensor.shape}; "
+                                 "they must be equal (sum over broadcast axes)")
+            if grad.dtype != tensor.dtype:
+                grad = namespace(grad).astype(grad, tensor.dtype)
+            # Who keeps a gradient must not share its memory.
+            if (tensor.is_leaf or tensor._retains_grad) and any(g is not None and _overlap(grad, g) for g in foreign):
+                grad = namespace(grad).asarray(grad, copy=True)
+            foreign.append(grad)
+            yield tensor, grad
+        if not retain_graph:
+            self._saved, self.inputs = None, ()
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+def backward(root: Tensor, cotangent: Array, retain_graph: bool) -> None:
+    """Add d<root, cotangent>/dt to the `grad` of every leaf t that root depends on."""
+    waiting: dict[Function, list[Array | None]] = {}
+
+    def give(tensor: Tensor, grad: Array) -> None:
+        if tensor.grad_fn is None or tensor._retains_grad:
+            tensor._accumulate(grad)
+        if tensor.grad_fn is not None:
+            slots = waiting.setdefault(tensor.grad_fn, [None] * len(tensor.grad_fn._shapes))
+            k = tensor._output_index
+            slots[k] = grad if slots[k] is None else slots[k] + grad
+
+    order = _topological(root.grad_fn)
+    for node in order:
+        node.saved                                   # noqa: B018  raises before any gradient is touched
+    give(root, cotangent)
+    while order:
+        node = order.pop()                           # last first: everything that used it is done
+        cotangents = waiting.pop(node, None)
+        if cotangents is not None:
+            for tensor, grad in node._pull_back(cotangents, retain_graph):
+                give(tensor, grad)
+
+
+def _topological(root: Function | None) -> list[Function]:
+    """Every node that `root` depends on, each after its inputs.  A loop, since a deep net would exhaust recursion."""
+    order: list[Function] = []
+    seen: set[Function] = set()
+    stack: list[tuple[Function, bool]] = [(root, False)] if root is not None else []
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((t.grad_fn, False) for t in node.inputs if t.grad_fn is not None)
+    return order
+
+
+def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting `shape` to `grad.shape`: sum over the axes that broadcasting repeated."""
+    if grad.shape == shape:
+        return grad
+    xp = namespace(grad)
+    added = grad.ndim - len(shape)
+    axes = (*range(added), *(added + i for i, n in enumerate(shape) if n == 1 and grad.shape[added + i] != 1))
+    return xp.reshape(xp.sum(grad, axis=axes), shape)
+
+
+def _overlap(a: Array, b: Array) -> bool:
+    return a is b or bool(np.may_share_memory(a, b))
+
+
+def _is_floating(array: Array) -> bool:
+    return namespace(array).isdtype(array.dtype, "real floating")

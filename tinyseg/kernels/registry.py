@@ -1,0 +1,90 @@
+"""Who can do what: every kernel has an operation, the name of its algorithm, and the device whose arrays it takes.
+
+A kernel's module is imported when the kernel is first wanted, since compilers are slow to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arrays import device_of
+from tinyseg.errors import ArgumentError
+
+__all__ = ["Kernel", "algorithms", "find", "register", "run"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to do one operation.
+
+    refuses    maps a ConvGeometry to the reason why this kernel cannot do it, or to None when it can
+    """
+
+    operation: str
+    algorithm: str
+    device: str
+    source: str | Callable[..., Any]                 # the function, or the module that has one named like the operation
+    refuses: Callable[[ConvGeometry], str | None]
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return self.source if callable(self.source) else getattr(import_module(self.source), self.operation)
+
+
+_kernels: dict[tuple[str, str], dict[str, Kernel]] = {}
+
+
+def register(operation: str, algorithm: str, source: str | Callable[..., Any], *, device: str = "cpu",
+             refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None) -> None:
+    """Add a kernel, or replace the one of the same name.  `"auto"` prefers what was registered earlier."""
+    if algorithm == "auto":
+        raise ArgumentError('register: "auto" is the choice among algorithms; give the kernel a name of its own')
+    _kernels.setdefault((operation, device), {})[algorithm] = Kernel(operation, algorithm, device, source, refuses)
+
+
+def algorithms(operation: str, device: str = "cpu") -> list[str]:
+    """The names of the algorithms for `operation`, the preferred first."""
+    return list(_kernels.get((operation, device), {}))
+
+
+def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None) -> Kernel:
+    """The kernel of that name, or for `"auto"` the first registered that can do the geometry.
+
+    Raises ArgumentError that lists the names, or says why the named one cannot.
+    """
+    known = _kernels.get((operation, device))
+    if not known:
+        raise ArgumentError(f"{operation}: no kernel for arrays on {device!r}; move them with .to(device)")
+    if algorithm == "auto":
+        chosen = next((k for k in known.values() if geometry is None or k.refuses(geometry) is None), None)
+        if chosen is None:
+            raise ArgumentError(f"{operation}: no kernel on {device!r} can do {geometry}")
+        return chosen
+    if algorithm not in known:
+        raise ArgumentError(f"{operation}: no algorithm {algorithm!r}; legal: auto, {', '.join(known)}")
+    reason = known[algorithm].refuses(geometry) if geometry is not None else None
+    if reason:
+        raise ArgumentError(f"{operation}: algorithm {algorithm!r} cannot do this geometry: {reason}")
+    return known[algorithm]
+
+
+def run(operation: str, *arguments: Any, algorithm: str = "auto") -> Any:
+    """Call the kernel for these arguments: the first array says where, a ConvGeometry says whether it can.
+
+    Kernels see C-contiguous, writable arrays and need no second version for others.
+    """
+    array = next(a for a in arguments if hasattr(a, "__array_namespace__"))
+    geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
+    kernel = find(operation, algorithm, device_of(array), geometry)
+    return kernel.function(*(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments))
+
+
+def _plain(array: Any) -> Any:
+    flags = array.flags
+    if flags["C_CONTIGUOUS"] and flags["WRITEABLE"]:
+        return array
+    return array.copy(order="C")
