@@ -67,6 +67,11 @@ class ConvGeometry:
         return h, w
 
     @property
+    def near_padding(self) -> Pair:
+        """(top, left): all that a kernel needs, since the far side follows from the sizes."""
+        return self.padding[0][0], self.padding[1][0]
+
+    @property
     def taps(self) -> int:
         """Kernel cells, K_h · K_w."""
         return self.kernel_size[0] * self.kernel_size[1]
@@ -77,7 +82,7 @@ class ConvGeometry:
                     groups: int = 1) -> ConvGeometry:
         """From the arguments of `conv2d`: numbers or pairs, and padding also `"same"` or `"valid"`."""
         kernel, step, rate = pair(kernel_size, "kernel_size"), pair(stride, "stride"), pair(dilation, "dilation")
-        if padding == "same" and step != (1, 1):
+        if isinstance(padding, str) and padding == "same" and step != (1, 1):
             raise ArgumentError(f'padding "same" with stride {step}: needs stride 1; '
                                 "with another stride give the padding as numbers")
         return cls(pair(input_size, "input size"), kernel, step, sides(padding, kernel, rate), rate, groups)

@@ -1,0 +1,151 @@
+"""Convolution and transposed convolution: a pair, told in the same three kernels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinyseg import kernels
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arrays import Array, namespace
+from tinyseg.autograd import Function, Tensor, as_tensor
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError, TinysegError
+
+__all__ = ["conv2d", "conv_transpose2d"]
+
+Size = int | Sequence[int]
+
+
+class _Convolution(Function):
+    def __init__(self, geometry: ConvGeometry, algorithm: str = "auto"):
+        self.geometry, self.algorithm = geometry, algorithm
+
+
+class Conv2d(_Convolution):
+    """y = C x.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ."""
+
+    def forward(self, x: Array, weight: Array) -> Array:
+        self.save(x, weight)
+        return kernels.conv2d(x, weight, self.geometry, self.algorithm)
+
+    def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        x, weight = self.saved
+        return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.algorithm) if self.needs_grad[0] else None,
+                kernels.conv2d_weight_grad(grad, x, self.geometry, self.algorithm) if self.needs_grad[1] else None)
+
+
+class ConvTranspose2d(_Convolution):
+    """y = Cᵀ x: convolution with forward and backward exchanged.    dx = C dy,    dw = x · im2col(dy)ᵀ."""
+
+    def forward(self, x: Array, weight: Array) -> Array:
+        self.save(x, weight)
+        return kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm)
+
+    def backward(self, grad: Array) -> tuple[Array | None, ...]:
+        x, weight = self.saved
+        return (kernels.conv2d(grad, weight, self.geometry, self.algorithm) if self.needs_grad[0] else None,
+                kernels.conv2d_weight_grad(x, grad, self.geometry, self.algorithm) if self.needs_grad[1] else None)
+
+
+class AddBias(Function):
+    """y[n, c, h, w] = x[n, c, h, w] + b[c], into x: the fresh result of a convolution, which nobody else holds."""
+
+    def forward(self, x: Array, bias: Array) -> Array:
+        x += namespace(x).reshape(bias, (-1, 1, 1))
+        return x
+
+    def backward(self, grad: Array) -> tuple[Array, Array]:
+        return grad, namespace(grad).sum(grad, axis=(0, 2, 3))
+
+
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str | Size = 0, dilation: Size = 1,
+           groups: int = 1, algorithm: str = "auto") -> Tensor:
+    """Slide `weight` over `x`: cross-correlation, as deep learning calls convolution.
+
+    x           (N, C, H, W), float32 or float64
+    weight      (O, C/G, K_h, K_w), of the same type
+    bias        (O,) or None
+    stride      step between windows, a number or (height, width)
+    padding     zeros on every side; a number, (height, width), ((top, bottom), (left, right)), "valid" (none) or
+                "same" (stride 1; an even span pads one more at the far end)
+    dilation    step between the taps of a window
+    groups      split the channels into G independent convolutions; C groups make it depthwise
+    algorithm   "auto" or one of `tinyseg.kernels.algorithms("conv2d")`: "loops" is the definition, "matrix" the sparse
+                kernel matrix, "im2col" a matrix product over unfolded windows
+    Returns (N, O, H', W') with H' = floor((H + 2p - d(K_h-1) - 1) / s) + 1.  Raises ShapeError, ArgumentError,
+    DTypeError.
+    """
+    x, weight, bias = _operands("conv2d", x, weight, bias)
+    channels, outputs = x.shape[1], weight.shape[0]
+    if groups < 1 or channels % groups or outputs % groups:
+        raise ArgumentError(f"conv2d: groups {groups} with {channels} channels in and {outputs} out; "
+                            f"needs groups >= 1 that divides both")
+    if weight.shape[1] * groups != channels:
+        raise ShapeError(f"conv2d: input of {channels} channels, weight {weight.shape} with groups {groups}; needs "
+                         f"C = weight.shape[1]·groups = {weight.shape[1] * groups}")
+    with _naming("conv2d"):
+        geometry = ConvGeometry.convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
+        y = Conv2d(geometry, algorithm)(x, weight)
+    return y if bias is None else _add_bias("conv2d", y, bias)
+
+
+def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0,
+                     output_padding: Size = 0, groups: int = 1, dilation: Size = 1,
+                     algorithm: str = "auto") -> Tensor:
+    """The transpose of `conv2d` with the same arguments: it restores the shape, not the values.
+
+    x               (N, C, H, W), float32 or float64
+    weight          (C, O/G, K_h, K_w), of the same type: the weight of the convolution that it transposes
+    bias            (O,) or None
+    stride          step between the windows it writes: the factor of up-sampling
+    padding         cells taken away on every side (the convolution's padding)
+    output_padding  *chooses among the input sizes that give the same output* of the convolution, 0 .. max(s, d) - 1;
+                    it adds rows and columns at the far end, and not zeros around the input
+    groups, dilation, algorithm    as for `conv2d`; "matrix" multiplies by the kernel matrix transposed
+    Returns (N, O, H', W') with H' = (H-1)s - 2p + d(K_h-1) + 1 + output_padding.  Raises as `conv2d`.
+    """
+    x, weight, bias = _operands("conv_transpose2d", x, weight, bias)
+    channels = x.shape[1]
+    if weight.shape[0] != channels:
+        raise ShapeError(f"conv_transpose2d: input of {channels} channels, weight {weight.shape}; "
+                         f"needs C = weight.shape[0] = {weight.shape[0]}")
+    if groups < 1 or channels % groups:
+        raise ArgumentError(f"conv_transpose2d: groups {groups} with {channels} channels in; "
+                            "needs groups >= 1 that divides them")
+    with _naming("conv_transpose2d"):
+        geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
+                                           groups)
+        y = ConvTranspose2d(geometry, algorithm)(x, weight)
+    return y if bias is None else _add_bias("conv_transpose2d", y, bias)
+
+
+def _operands(operation: str, x: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    x, weight = as_tensor(x), as_tensor(weight)
+    for name, t, axes in (("input", x, "(N, C, H, W)"), ("weight", weight, "four axes")):
+        if t.ndim != 4:
+            raise ShapeError(f"{operation}: {name} of shape {t.shape}; needs {axes}")
+        if t.dtype.name not in ("float32", "float64"):
+            raise DTypeError(f"{operation}: {name} is {t.dtype}; needs float32 or float64")
+    if x.dtype != weight.dtype:
+        raise DTypeError(f"{operation}: input is {x.dtype}, weight {weight.dtype}; needs one type for both")
+    return x, weight, None if bias is None else as_tensor(bias)
+
+
+def _add_bias(operation: str, y: Tensor, bias: Tensor) -> Tensor:
+    if bias.shape != (y.shape[1],):
+        raise ShapeError(f"{operation}: bias of shape {bias.shape}; needs ({y.shape[1]},)")
+    if bias.dtype != y.dtype:
+        raise DTypeError(f"{operation}: input is {y.dtype}, bias {bias.dtype}; needs one type for all")
+    return AddBias()(y, bias)
+
+
+class _naming:
+    """Put the operation's name before an error of the arithmetic, which does not know it."""
+
+    def __init__(self, operation: str):
+        self.operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, TinysegError) and not str(error).startswith(self.operation):
+            raise type(error)(f"{self.operation}: {error}") from error.__cause__

@@ -1,0 +1,16 @@
+"""The kernels of everything but convolution: pooling, resampling, softmax, normalisation."""
+
+from tinyseg.kernels.registry import register
+
+for operation in ("max_pool2d", "max_pool2d_grad"):
+    register(operation, "direct", "tinyseg.kernels.cpu.pool")
+    register(operation, "loops", "tinyseg.kernels.cpu.pool_loops")
+
+register("resample2d", "taps", "tinyseg.kernels.cpu.resample")
+register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix")
+
+for operation in ("softmax", "cross_entropy", "cross_entropy_grad"):
+    register(operation, "blocks", "tinyseg.kernels.cpu.softmax")
+
+for operation in ("plane_moments", "plane_products", "plane_affine", "plane_combination"):
+    register(operation, "planes", "tinyseg.kernels.cpu.normalize")
