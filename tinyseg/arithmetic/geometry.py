@@ -53,7 +53,8 @@ class ConvGeometry:
                 room = (i + near + far - 1) // (k - 1)
                 legal = f"with this input dilation <= {room}" if room else f"with this input kernel <= {i + near + far}"
                 raise ShapeError(f"kernel {k} with dilation {d} spans {span(k, d)} > padded input "
-                                 f"{_padded(i, near, far)}={i + near + far} in {axis}. Needs d·(k-1)+1 <= i+2p; {legal}.")
+                                 f"{_padded(i, near, far)}={i + near + far} in {axis}. "
+                                 f"Needs d·(k-1)+1 <= i+2p; {legal}.")
         if self.output_padding is None:
             object.__setattr__(self, "output_padding", tuple(
                 (self.input_size[a] + sum(self.padding[a]) - span(self.kernel_size[a], self.dilation[a]))
@@ -117,7 +118,8 @@ class ConvGeometry:
         A last window that would start beyond the input and its near padding is dropped.  Padding may be at most half
         the kernel, so that every window meets the input.
         """
-        size, kernel, rate = pair(input_size, "input size"), pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
+        size = pair(input_size, "input size")
+        kernel, rate = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
         step = kernel if stride is None else pair(stride, "stride")
         around = [list(side) for side in sides(padding, kernel, rate)]
         for a, axis in enumerate(_AXES):

@@ -14,7 +14,7 @@ def span(k: int, d: int = 1) -> int:
 
 
 def conv_output_size(i: int, k: int, s: int = 1, p: int = 0, d: int = 1) -> int:
-    """o = floor((i + 2p - d(k-1) - 1) / s) + 1: relationship 15; without dilation relationship 6, which holds 1 to 5."""
+    """o = floor((i + 2p - d(k-1) - 1) / s) + 1: relationship 15 (without dilation 6, which holds 1 to 5)."""
     return (i + 2 * p - span(k, d)) // s + 1
 
 

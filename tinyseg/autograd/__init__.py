@@ -1,6 +1,6 @@
 """Reverse-mode differentiation: `Tensor`, `Function`, the backward pass, and the check that it is right."""
 
-from tinyseg.autograd import operators as _operators  # gives Tensor its operators
+from tinyseg.autograd import operators  # noqa: F401  gives Tensor its operators
 from tinyseg.autograd.elementwise import abs, clip, exp, log, maximum, minimum, sqrt, where
 from tinyseg.autograd.function import Function, enable_grad, is_grad_enabled, no_grad, unbroadcast
 from tinyseg.autograd.gradcheck import GradientError, gradcheck, gradcheck_directional

@@ -49,8 +49,8 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any], *, eps: float
             worst = tuple(int(i) for i in worst)
             raise GradientError(f"gradcheck: input {k} of shape {array.shape}, element {worst}: "
                                 f"backward gives {analytic[worst]:.9g}, differences {numeric[worst]:.9g}; "
-                                f"allowed |difference| <= {bound:.3g}; {int(np.sum(~(error <= bound)))} of {error.size} "
-                                "elements are off")
+                                f"allowed |difference| <= {bound:.3g}; {int(np.sum(~(error <= bound)))} "
+                                f"of {error.size} elements are off")
     return True
 
 

@@ -6,7 +6,7 @@ The three kernels of a convolution are one bilinear form <y, C(w) x> read in thr
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array
-from tinyseg.kernels import operations as _operations
+from tinyseg.kernels import operations  # noqa: F401  registers the kernels of everything but convolution
 from tinyseg.kernels.registry import Kernel, algorithms, find, register, run
 
 __all__ = ["Kernel", "algorithms", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register", "run"]

@@ -5,6 +5,7 @@ made at a time: a band stays in the cache between being written and being multip
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def _shares(channels: int, geometry: ConvGeometry) -> list[_Share]:
     units = channels if geometry.groups == 1 else geometry.groups
     parts = min(num_threads(), units)
     ends = [units * t // parts for t in range(parts + 1)]
-    return [_Share(a, b, geometry, channels // geometry.groups) for a, b in zip(ends, ends[1:], strict=False)]
+    return [_Share(a, b, geometry, channels // geometry.groups) for a, b in pairwise(ends)]
 
 
 @jit

@@ -36,7 +36,7 @@ class SparseMatrix:
         return y
 
     @property
-    def T(self) -> SparseMatrix:                     # noqa: N802
+    def T(self) -> SparseMatrix:
         """The transpose: the same entries ordered by column."""
         order = np.argsort(self.indices, kind="stable")
         indptr = np.searchsorted(self.indices[order], np.arange(self.shape[1] + 1))
