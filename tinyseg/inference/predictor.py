@@ -1,0 +1,129 @@
+"""A trained net with all it needs to be used: normalisation, class names, colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyseg import models
+from tinyseg.checkpoint import load_checkpoint
+from tinyseg.data import IGNORE, Dataset, Normalize, Sample
+from tinyseg.errors import CheckpointError, DataError, TinysegError
+from tinyseg.inference.tiles import probabilities
+from tinyseg.metrics import ConfusionMatrix
+from tinyseg.nn import Module
+
+__all__ = ["Evaluation", "Prediction", "Predictor", "ahead", "checkpoint_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """probabilities float32 (classes, H, W), and the most probable class of each pixel, uint8 (H, W)."""
+
+    probabilities: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        return self.probabilities.argmax(axis=0).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The confusion matrix over a data set, and the mean cross-entropy of its labelled pixels."""
+
+    confusion: ConfusionMatrix
+    cross_entropy: float
+
+
+@dataclass(eq=False)
+class Predictor:
+    """Segments images.
+
+    model       a net in the registry of `tinyseg.models`
+    channels    3 for RGB, 1 for grey: what the net takes
+    classes     names in order of label
+    palette     uint8 (256, 3), the colour of each label
+    normalize   from grey levels to what the net was trained on
+    tile, overlap    see `tinyseg.inference.Tiling.plan`
+    """
+
+    model: Module
+    channels: int
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    normalize: Normalize
+    tile: int | None = None
+    overlap: int = 32
+
+    @classmethod
+    def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32) -> Predictor:
+        """From a checkpoint, or from a run's folder (its best checkpoint, or the last while there is no best).
+
+        Raises CheckpointError for a file that is not a whole checkpoint of tinyseg.
+        """
+        path = checkpoint_of(path)
+        state, metadata = load_checkpoint(path)
+        try:
+            spec = metadata["model"]
+            model = models.build(spec["name"], spec["in_channels"], spec["num_classes"], **spec["options"])
+            classes = tuple(metadata["classes"])
+            palette = np.array(metadata["palette"], np.uint8).reshape(256, 3)
+            normalize = Normalize(*(tuple(metadata["normalize"][key]) for key in ("mean", "std")))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, TinysegError):
+                raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointError(f"{path}: is a safetensors file, but no checkpoint of a tinyseg run ({error!r} is "
+                                  "missing or wrong); give a best.safetensors or last.safetensors") from error
+        try:
+            model.load_state_dict({k: v for k, v in state.items() if "/" not in k})
+        except TinysegError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap)
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """Segment one image, uint8 (H, W, C)."""
+        return Prediction(probabilities(self.model, self.normalize(image), self.tile, self.overlap))
+
+    def evaluate(self, dataset: Dataset) -> Evaluation:
+        """Compare with the masks of a data set, image by image at its own size."""
+        confusion = ConfusionMatrix(len(self.classes), classes=self.classes)
+        surprise, pixels = 0.0, 0
+        for sample in ahead(dataset):
+            if sample.mask is None:
+                raise DataError(f"{sample.name}: has no mask; evaluation needs one for every image")
+            prediction = self(sample.image)
+            confusion.update(sample.mask, prediction.mask)
+            rows, columns = np.nonzero(sample.mask != IGNORE)
+            of_truth = prediction.probabilities[sample.mask[rows, columns], rows, columns]
+            surprise -= float(np.log(np.maximum(of_truth, 1e-12), dtype=np.float64).sum())
+            pixels += len(rows)
+        return Evaluation(confusion, surprise / pixels if pixels else math.nan)
+
+
+def checkpoint_of(path: str | Path) -> Path:
+    """`path` itself, or the best (else the last) checkpoint of the run folder that it is."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("best.safetensors", "last.safetensors"):
+        if (path / name).exists():
+            return path / name
+    raise CheckpointError(f"{path}: holds no best.safetensors or last.safetensors; "
+                          "name the folder of a run, or a checkpoint")
+
+
+def ahead(dataset: Dataset) -> Iterator[Sample]:
+    """The samples in order, the next one read while the last one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tinyseg-data") as pool:
+        coming: Any = pool.submit(dataset.__getitem__, 0) if len(dataset) else None
+        for index in range(len(dataset)):
+            sample = coming.result()
+            if index + 1 < len(dataset):
+                coming = pool.submit(dataset.__getitem__, index + 1)
+            yield sample

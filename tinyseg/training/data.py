@@ -1,0 +1,122 @@
+"""The data sets and transforms that a configuration describes."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinyseg.data import (
+    IGNORE,
+    BorderWeights,
+    ColorJitter,
+    Compose,
+    Dataset,
+    ElasticDeformation,
+    FolderDataset,
+    GaussianNoise,
+    HorizontalFlip,
+    RandomCrop,
+    RandomScale,
+    Resize,
+    Rotate,
+    Rotate90,
+    Sample,
+    StreetScenes,
+    VerticalFlip,
+    VOCDataset,
+    split,
+)
+from tinyseg.errors import ArgumentError, DataError
+from tinyseg.inference import ahead
+from tinyseg.training.config import AugmentConfig, DataConfig
+
+__all__ = ["augmentation", "class_weights", "open_data"]
+
+
+class Resized:
+    """A data set whose samples are brought to one size, so that training, validation and use see the same."""
+
+    def __init__(self, dataset: Dataset, size: int | tuple[int, int]):
+        self.dataset, self.resize = dataset, Resize(size)
+        self.classes, self.palette, self.ignore_index = dataset.classes, dataset.palette, IGNORE
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.resize(self.dataset[index])
+
+
+def open_data(config: DataConfig, tell: Callable[[str], None] = lambda line: None) -> tuple[Dataset, Dataset]:
+    """The training and the validation set.  What was found out about the masks goes to `tell`, a line each."""
+    train, validation = _OPENERS[_legal("data", config.kind, _OPENERS)](config)
+    notices = [line for part in (train, validation)
+               for line in getattr(getattr(part, "dataset", part), "notices", ())]
+    for line in dict.fromkeys(notices):
+        tell(line)
+    if config.resize is not None:
+        train, validation = (Resized(part, config.resize) for part in (train, validation))
+    return train, validation
+
+
+def _open_folder(config: DataConfig) -> tuple[Dataset, Dataset]:
+    if config.images is None or config.masks is None:
+        raise ArgumentError("train: a folder of images needs a folder of masks; give --images and --masks")
+    options = {"channels": config.channels, "ignore_value": config.ignore_value,
+               "mask_encoding": config.mask_encoding}
+    train = FolderDataset(config.images, config.masks, config.classes, config.num_classes, **options)
+    if config.val_images is None:
+        return split(train, config.val_fraction, config.seed)
+    if config.val_masks is None:
+        raise ArgumentError("train: validation images need masks; give --val-masks too")
+    return train, FolderDataset(config.val_images, config.val_masks, train.classes, **options)
+
+
+def _open_voc(config: DataConfig) -> tuple[Dataset, Dataset]:
+    if config.root is None:
+        raise ArgumentError("train: VOC data needs its folder; give --voc")
+    return VOCDataset(config.root, config.train_split), VOCDataset(config.root, config.val_split)
+
+
+def _open_street(config: DataConfig) -> tuple[Dataset, Dataset]:
+    size = tuple(config.size)
+    return (StreetScenes(config.count, size, config.seed),
+            StreetScenes(config.val_count, size, config.seed, first=config.count))
+
+
+_OPENERS = {"folder": _open_folder, "voc": _open_voc, "street": _open_street}
+
+
+def augmentation(config: AugmentConfig, border_weights: float = 0.0) -> Compose:
+    """The random transforms of a configuration, in its order."""
+    steps = [
+        config.scale and RandomScale(*config.scale),
+        config.rotate and Rotate(config.rotate),
+        config.elastic and ElasticDeformation(config.elastic),
+        config.crop and RandomCrop(tuple(config.crop)),
+        config.flip and HorizontalFlip(config.flip),
+        config.vertical_flip and VerticalFlip(config.vertical_flip),
+        config.rotate90 and Rotate90(),
+        config.color and ColorJitter(config.color, config.color, config.color),
+        config.noise and GaussianNoise(config.noise),
+        border_weights and BorderWeights(border_weights),
+    ]
+    return Compose(*(step for step in steps if step))
+
+
+def class_weights(dataset: Dataset) -> np.ndarray:
+    """One weight for each class: 1/sqrt of its share of the labelled pixels, with mean 1 over the classes found."""
+    counts = np.zeros(256, np.int64)
+    for sample in ahead(dataset):
+        counts += np.bincount(sample.mask.ravel(), minlength=256)
+    counts = counts[:len(dataset.classes)]
+    if not counts.any():
+        raise DataError("class weights: no labelled pixel in the training masks; all are 255")
+    weights = np.zeros(len(counts))
+    weights[counts > 0] = 1 / np.sqrt(counts[counts > 0] / counts.sum())
+    return (weights / weights[counts > 0].mean()).astype(np.float32)
+
+
+def _legal(what: str, value: str, known) -> str:
+    if value not in known:
+        raise ArgumentError(f"{what} {value!r}: legal: {', '.join(known)}")
+    return value
