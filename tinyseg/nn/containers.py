@@ -1,0 +1,78 @@
+"""Modules that hold modules: `Sequential`, `ModuleList`, `Identity`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+from tinyseg.errors import ArgumentError
+from tinyseg.nn.module import Module
+
+__all__ = ["Identity", "ModuleList", "Sequential"]
+
+
+class Identity(Module):
+    """Returns its input: a placeholder."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class _Indexed(Module):
+    """Children under the names "0", "1", ..., or the keys of a mapping."""
+
+    def _add(self, name: str, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise ArgumentError(f"{type(self).__name__}: element {name} is a {type(module).__name__}; needs a Module")
+        if not name or "." in name or hasattr(type(self), name):
+            raise ArgumentError(f"{type(self).__name__}: a child cannot be named {name!r}; "
+                                "needs a name without dots that no attribute has")
+        setattr(self, name, module)
+
+    def append(self, module: Module) -> Self:
+        self._add(str(len(self)), module)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """One child, or for a slice a container of the same kind."""
+        named = list(self.named_children())
+        if not isinstance(index, slice):
+            return named[index][1]
+        part = type(self)()
+        for name, child in named[index]:
+            part._add(name, child)
+        return part
+
+
+class Sequential(_Indexed):
+    """Modules applied one after the other.
+
+    modules    the modules, or one mapping of names to modules; the names become part of the parameters' names
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]):
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            for name, module in modules[0].items():
+                self._add(name, module)
+        else:
+            for module in modules:
+                self.append(module)
+
+    def forward(self, x: Any) -> Any:
+        for module in self.children():
+            x = module(x)
+        return x
+
+
+class ModuleList(_Indexed):
+    """A list whose modules count as children; it has no forward of its own."""
+
+    def __init__(self, modules: Iterable[Module] = ()):
+        for module in modules:
+            self.append(module)

@@ -1,0 +1,79 @@
+"""Modules that normalise: `BatchNorm2d`, `GroupNorm`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tinyseg.functional as F
+from tinyseg.autograd import Tensor, no_grad
+from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.nn.module import Module, Parameter
+
+__all__ = ["BatchNorm2d", "GroupNorm"]
+
+
+class BatchNorm2d(Module):
+    """Normalise each channel by its mean and variance over the batch (Ioffe & Szegedy, arXiv:1502.03167).
+
+    num_features           C
+    eps                    added to the variance, under the square root
+    momentum               weight of a new batch in the running mean and variance; None averages all batches equally
+    affine                 whether a learned weight and bias (C,) follow
+    track_running_stats    False: batch statistics also in `eval()`
+
+    In training the batch is normalised by its biased variance, while `running_var` takes the unbiased one; in
+    `eval()` the running values are used.  A batch with one value for each channel cannot be trained on.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True):
+        if num_features < 1 or eps < 0 or (momentum is not None and not 0 <= momentum <= 1):
+            raise ArgumentError(f"BatchNorm2d: num_features {num_features}, eps {eps}, momentum {momentum}; "
+                                "needs num_features >= 1, eps >= 0, momentum in [0, 1] or None")
+        self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
+        self.track_running_stats = track_running_stats
+        self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        keeps = track_running_stats
+        self.register_buffer("running_mean", np.zeros(num_features, np.float32) if keeps else None)
+        self.register_buffer("running_var", np.ones(num_features, np.float32) if keeps else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if keeps else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.num_features:
+            raise ShapeError(f"BatchNorm2d: input of shape {x.shape}; needs (N, {self.num_features}, H, W)")
+        momentum = self.momentum
+        if self.training and self.track_running_stats:
+            with no_grad(), self.num_batches_tracked.writing() as count:
+                count += 1
+            if momentum is None:
+                momentum = 1 / self.num_batches_tracked.item()
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                            self.training or not self.track_running_stats, momentum or 0.0, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}" + ("" if self.affine else ", affine=False")
+
+
+class GroupNorm(Module):
+    """Normalise each sample over groups of channels (Wu & He, arXiv:1803.08494): no batch statistics.
+
+    num_groups      how many groups; must divide num_channels (1 is layer normalisation over C, H, W)
+    num_channels    C
+    eps             added to the variance
+    affine          whether a learned weight and bias (C,) follow
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+            raise ArgumentError(f"GroupNorm: {num_channels} channels in {num_groups} groups; needs num_groups >= 1 "
+                                "that divides num_channels")
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self.weight = Parameter(np.ones(num_channels, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_channels, np.float32)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}" + ("" if self.affine else ", affine=False")
