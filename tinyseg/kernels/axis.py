@@ -1,7 +1,8 @@
 """`AxisMap`: a linear map along one axis, as a sparse matrix.
 
-Resizing, average pooling and padding are all the same thing on an image: y = R · x · Cᵀ, a linear map R along H and
-another C along W.  They differ only in the tables made here, and the gradient of each, Rᵀ · dy · C, is again such a map.
+Resizing, average pooling and mirrored padding are one thing on an image: y = R · x · Cᵀ, a linear map R along H and
+another C along W.  They differ only in the tables made here, and the gradient of each, Rᵀ · dy · C, is again such a
+map.
 """
 
 from __future__ import annotations
@@ -68,10 +69,7 @@ def bilinear(i: int, o: int, scale: float | None = None, align_corners: bool = F
     Positions before the first input count as the first.  A single output with aligned corners takes the first input.
     """
     x = np.arange(o)
-    if align_corners:
-        position = x * (i - 1) / max(o - 1, 1)
-    else:
-        position = np.maximum(_stretch(x + 0.5, i, o, scale) - 0.5, 0)
+    position = x * (i - 1) / max(o - 1, 1) if align_corners else np.maximum(_stretch(x + 0.5, i, o, scale) - 0.5, 0)
     first = np.minimum(np.floor(position).astype(np.int64), i - 1)
     second = np.minimum(first + 1, i - 1)
     share = np.where(second > first, position - first, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyseg.jit import jit, prange
 
-_REORDER = {"reassoc", "nsz", "contract"}            # lets a sum run in the lanes of a vector; nan and inf stay as they are
+_REORDER = {"reassoc", "nsz", "contract"}            # a sum may run in the lanes of a vector; nan and inf keep meaning
 
 
 def plane_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
