@@ -191,16 +191,17 @@ class Module:
         own = self._state()
         missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
         unexpected = [k for k in state if k not in own]
-        given = {k: state[k]._array if isinstance(state[k], Tensor) else np.asarray(state[k]) for k in own if k in state}
+        given = {k: state[k].detach().data if isinstance(state[k], Tensor) else np.asarray(state[k])
+                 for k in own if k in state}
         wrong = [f"{k}: {v.dtype} {v.shape} for {own[k].shape}" for k, v in given.items()
                  if v.shape != own[k].shape or v.dtype.kind not in "fiub"]
         problems = [f"{what} {', '.join(keys)}" for what, keys in
                     (("missing:", missing if strict else []), ("unexpected:", unexpected if strict else []),
                      ("of another shape or type:", wrong)) if keys]
         if problems:
-            raise CheckpointError(f"load_state_dict: the state does not fit {type(self).__name__}; {'; '.join(problems)}. "
-                                  "Nothing was loaded. Build the net with the options of the one that was saved"
-                                  + ("" if wrong else ", or pass strict=False"))
+            raise CheckpointError(f"load_state_dict: the state does not fit {type(self).__name__}; "
+                                  f"{'; '.join(problems)}. Nothing was loaded. Build the net with the options of the "
+                                  "one that was saved" + ("" if wrong else ", or pass strict=False"))
         with no_grad():
             for key, array in given.items():
                 own[key].copy_(array)

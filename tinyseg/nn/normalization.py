@@ -52,7 +52,8 @@ class BatchNorm2d(Module):
                             self.training or not self.track_running_stats, momentum or 0.0, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}" + ("" if self.affine else ", affine=False")
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+                + ("" if self.affine else ", affine=False"))
 
 
 class GroupNorm(Module):
