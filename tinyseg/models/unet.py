@@ -143,19 +143,18 @@ class UNet(nn.Module):
             x = getattr(self, f"up{step}")(x, skips.pop())
         return self.outc(x)
 
-    def legal_sizes(self, start: int = 1, stop: int = sys.maxsize) -> range:
-        """The heights and widths from `start` to `stop` - 1 that the net takes.
+    @property
+    def legal_sizes(self) -> range:
+        """The heights and widths that the net takes, as a range without a practical end.
 
         Padded, every size from 2^depth.  Unpadded, those that leave an even size before every pooling, and something
         at the end: 16m + 60 with m >= 8 at depth 4.
         """
-        coarse = 2 ** self.depth
+        step = 2 ** self.depth
         if self.padding == "same":
-            return range(max(start, coarse), stop)
-        smallest = coarse * (8 - 3 // coarse) + 4 * (coarse - 1)     # the least m with (m-4)·2^d - 4(2^d - 1) >= 1
-        if start > smallest:
-            start += (smallest - start) % coarse
-        return range(max(start, smallest), stop, coarse)
+            return range(step, sys.maxsize)
+        smallest = 8 - 3 // step                     # the least m with an output: (m-4)·2^d - 4(2^d - 1) >= 1
+        return range(step * smallest + 4 * (step - 1), sys.maxsize, step)
 
     def output_size(self, input_size: int | Sequence[int]) -> tuple[int, int]:
         """(height, width) of the logits for an input of that size.
@@ -163,7 +162,7 @@ class UNet(nn.Module):
         Raises ShapeError, with the nearest legal sizes, for one that the net does not take.
         """
         size = pair(input_size, "input size")
-        legal = self.legal_sizes()
+        legal = self.legal_sizes
         for n, axis in zip(size, ("H", "W"), strict=True):
             if n not in legal:
                 raise ShapeError(f"UNet: input size {n} in {axis}: {self._rule(n, legal)}")
