@@ -3,7 +3,8 @@
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.jit import jit, prange
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.share import share
 
 
 def max_pool2d(x: np.ndarray, geometry: ConvGeometry) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +16,8 @@ def max_pool2d(x: np.ndarray, geometry: ConvGeometry) -> tuple[np.ndarray, np.nd
     y = np.empty((len(planes), *geometry.output_size), x.dtype)
     indices = np.empty(y.shape, np.int32)
     (top, _), (left, _) = geometry.padding
-    _max_pool(planes, *geometry.kernel_size, *geometry.stride, top, left, *geometry.dilation, y, indices)
+    share(_max_pool, len(y) * geometry.output_size[0], x.size, planes, *geometry.kernel_size, *geometry.stride,
+          top, left, *geometry.dilation, y, indices)
     shape = (*x.shape[:2], *geometry.output_size)
     return y.reshape(shape), indices.reshape(shape)
 
@@ -24,16 +26,17 @@ def max_pool2d_grad(grad: np.ndarray, indices: np.ndarray, geometry: ConvGeometr
     """Each cotangent goes back to where its value came from.  grad, indices (N, C, H', W') -> (N, C, H, W)."""
     cells = geometry.output_size[0] * geometry.output_size[1]
     dx = np.zeros((*grad.shape[:2], *geometry.input_size), grad.dtype)
-    _scatter(grad.reshape(-1, cells), indices.reshape(-1, cells),
-             dx.reshape(-1, geometry.input_size[0] * geometry.input_size[1]))
+    planes = len(grad) * grad.shape[1]
+    share(_scatter, planes, grad.size, grad.reshape(-1, cells), indices.reshape(-1, cells),
+          dx.reshape(-1, geometry.input_size[0] * geometry.input_size[1]))
     return dx
 
 
-@jit(parallel=True)
-def _max_pool(x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y, indices):
-    planes, out_height, out_width = y.shape
+@jit
+def _max_pool(begin, end, x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y, indices):
+    _, out_height, out_width = y.shape
     _, height, width = x.shape
-    for t in prange(planes * out_height):
+    for t in range(begin, end):
         p, i = t // out_height, t % out_height
         best, where = y[p, i], indices[p, i]
         where[:] = -1
@@ -54,8 +57,8 @@ def _max_pool(x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, 
                         where[j] = h * width + w if larger else where[j]
 
 
-@jit(parallel=True)
-def _scatter(grad, indices, dx):
-    for p in prange(len(grad)):
+@jit
+def _scatter(first, last, grad, indices, dx):
+    for p in range(first, last):
         for j in range(grad.shape[1]):
             dx[p, indices[p, j]] += grad[p, j]

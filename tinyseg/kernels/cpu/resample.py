@@ -2,23 +2,25 @@
 
 import numpy as np
 
-from tinyseg.jit import jit, prange
+from tinyseg.jit import jit
 from tinyseg.kernels.axis import AxisMap
+from tinyseg.kernels.cpu.share import share
 
 
 def resample2d(x: np.ndarray, rows: AxisMap, columns: AxisMap) -> np.ndarray:
     """y = R · x · Cᵀ on each plane.  x (..., H, W) -> (..., H', W')."""
     planes = x.reshape(-1, *x.shape[-2:])
     y = np.empty((len(planes), rows.outputs, columns.outputs), x.dtype)
-    _resample(planes, rows.start, rows.source, rows.weight.astype(x.dtype),
-              columns.start, columns.source, columns.weight.astype(x.dtype), y)
+    share(_resample, len(y) * rows.outputs, max(x.size, y.size), planes,
+          rows.start, rows.source, rows.weight.astype(x.dtype),
+          columns.start, columns.source, columns.weight.astype(x.dtype), y)
     return y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 
-@jit(parallel=True)
-def _resample(x, row_start, row, row_weight, column_start, column, column_weight, y):
-    planes, height, width = y.shape
-    for t in prange(planes * height):
+@jit
+def _resample(first, last, x, row_start, row, row_weight, column_start, column, column_weight, y):
+    _, height, width = y.shape
+    for t in range(first, last):
         p, i = t // height, t % height
         line = np.zeros(x.shape[2], x.dtype)         # the mixture of input rows that output row i is made of
         for a in range(row_start[i], row_start[i + 1]):
