@@ -39,26 +39,26 @@ class ConvGeometry:
     def __post_init__(self):
         if self.groups < 1:
             raise ArgumentError(f"groups {self.groups}: needs groups >= 1")
+        rests = []                                   # cells after the first window
         for a, axis in enumerate(_AXES):
             i, k, s, d = self.input_size[a], self.kernel_size[a], self.stride[a], self.dilation[a]
-            for name, value in (("kernel", k), ("stride", s), ("dilation", d)):
-                if value < 1:
-                    raise ArgumentError(f"{name} {value} in {axis}: needs {name} >= 1")
             near, far = self.padding[a]
-            if near < 0 or far < 0:
-                raise ArgumentError(f"padding {near if near < 0 else far} in {axis}: needs padding >= 0")
-            if i < 1:
-                raise ShapeError(f"input size {i} in {axis}: needs at least 1")
+            _check(axis, i, k, s, d, near, far)
             if span(k, d) > i + near + far:
                 room = (i + near + far - 1) // (k - 1)
-                legal = f"with this input dilation <= {room}" if room else f"with this input kernel <= {i + near + far}"
+                legal = (f"with this input dilation <= {room}" if room else
+                         f"with this input and dilation kernel <= {(i + near + far - 1) // d + 1}")
                 raise ShapeError(f"kernel {k} with dilation {d} spans {span(k, d)} > padded input "
                                  f"{_padded(i, near, far)}={i + near + far} in {axis}. "
                                  f"Needs d·(k-1)+1 <= i+2p; {legal}.")
+            rests.append(i + near + far - span(k, d))
         if self.output_padding is None:
-            object.__setattr__(self, "output_padding", tuple(
-                (self.input_size[a] + sum(self.padding[a]) - span(self.kernel_size[a], self.dilation[a]))
-                % self.stride[a] for a in (0, 1)))
+            object.__setattr__(self, "output_padding", tuple(r % s for r, s in zip(rests, self.stride, strict=True)))
+        for axis, a, r, s in zip(_AXES, self.output_padding, rests, self.stride, strict=True):
+            if not 0 <= a <= r or (r - a) % s:
+                raise ArgumentError(f"output_padding {a} in {axis} with stride {s}: needs a >= 0 and whole windows in "
+                                    f"the rest, i + 2p - d·(k-1) - 1 - a = {r} - a = 0 or a multiple of s, "
+                                    f"like a = {r % s}")
 
     @cached_property
     def output_size(self) -> Pair:
@@ -98,6 +98,7 @@ class ConvGeometry:
         around = sides(padding, kernel, rate)
         large = []
         for a, axis in enumerate(_AXES):
+            _check(axis, small[a], kernel[a], step[a], rate[a], *around[a])
             if not 0 <= extra[a] < max(step[a], rate[a]):
                 raise ArgumentError(f"output_padding {extra[a]} in {axis} with stride {step[a]}, dilation {rate[a]}: "
                                     f"needs 0 <= output_padding < max(s, d) = {max(step[a], rate[a])}")
@@ -116,22 +117,31 @@ class ConvGeometry:
         """From the arguments of a pooling.  Rounding up is padding more at the far end.
 
         A last window that would start beyond the input and its near padding is dropped.  Padding may be at most half
-        the kernel, so that every window meets the input.
+        the kernel, and every window must meet the input: with dilation its taps may fall on both sides of a small one.
         """
         size = pair(input_size, "input size")
         kernel, rate = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
         step = kernel if stride is None else pair(stride, "stride")
         around = [list(side) for side in sides(padding, kernel, rate)]
         for a, axis in enumerate(_AXES):
-            if 2 * around[a][0] > kernel[a]:
-                raise ArgumentError(f"padding {around[a][0]} with kernel {kernel[a]} in {axis}: needs padding <= k/2; "
+            widest = max(around[a])
+            if 2 * widest > kernel[a]:
+                raise ArgumentError(f"padding {widest} with kernel {kernel[a]} in {axis}: needs padding <= k/2; "
                                     f"with this kernel padding <= {kernel[a] // 2}")
             if ceil_mode and step[a] > 0:
                 left = (size[a] + sum(around[a]) - span(kernel[a], rate[a])) % step[a]
                 windows = (size[a] + sum(around[a]) - span(kernel[a], rate[a])) // step[a] + 1
                 if left and windows * step[a] < size[a] + around[a][0]:
                     around[a][1] += step[a] - left
-        return cls(size, kernel, step, (tuple(around[0]), tuple(around[1])), rate)
+        geometry = cls(size, kernel, step, (tuple(around[0]), tuple(around[1])), rate)
+        for a, axis in enumerate(_AXES):
+            starts = range(-around[a][0], geometry.output_size[a] * step[a] - around[a][0], step[a])
+            if rate[a] > 1 and any(all(not 0 <= first + u * rate[a] < size[a] for u in range(kernel[a]))
+                                   for first in starts):
+                raise ShapeError(f"kernel {kernel[a]} with dilation {rate[a]} has a window that meets only padding of "
+                                 f"input {size[a]} in {axis}: needs a cell of the input in every window; "
+                                 f"with this input dilation <= {max(1, (size[a] - 1) // (kernel[a] - 1))}")
+        return geometry
 
 
 def pair(value: int | Sequence[int], name: str) -> Pair:
@@ -154,6 +164,16 @@ def sides(padding: str | int | Sequence[int] | Sides, kernel: Pair, dilation: Pa
         return pair(padding[0], "padding"), pair(padding[1], "padding")
     h, w = pair(padding, "padding")
     return (h, h), (w, w)
+
+
+def _check(axis: str, i: int, k: int, s: int, d: int, near: int, far: int) -> None:
+    for name, value in (("kernel", k), ("stride", s), ("dilation", d)):
+        if value < 1:
+            raise ArgumentError(f"{name} {value} in {axis}: needs {name} >= 1")
+    if near < 0 or far < 0:
+        raise ArgumentError(f"padding {near if near < 0 else far} in {axis}: needs padding >= 0")
+    if i < 1:
+        raise ShapeError(f"input size {i} in {axis}: needs at least 1")
 
 
 def _padded(i: int, near: int, far: int) -> str:

@@ -15,7 +15,8 @@ __all__ = ["ReceptiveField", "receptive_field"]
 class ReceptiveField:
     """What one unit of a layer sees of the net's input, along one axis.
 
-    size     input cells from the first to the last that can matter (holes of a dilated kernel included)
+    size     input cells from the first to the last that can matter, holes of a dilated kernel included: those within
+             (size - 1) / 2 of the centre.  A fraction after an up-sampling; then no unit sees more than its floor
     stride   input cells between neighbouring units; a fraction after an up-sampling
     start    centre of the first unit's field, in input cells counted from 0
     """
@@ -31,16 +32,18 @@ class ReceptiveField:
                               self.start + (Fraction(reach, 2) - p) * self.stride)
 
     def transposed(self, k: int, s: int = 1, p: int = 0, d: int = 1) -> ReceptiveField:
-        """Through a transposed convolution: a unit sees at most ceil(span / s) inputs, one stride apart."""
-        inputs = -(-span(k, d) // s)
+        """Through a transposed convolution: unit j reads the inputs from (j + p - d(k-1)) / s to (j + p) / s."""
+        reach = span(k, d) - 1
         stride = self.stride / s
-        return ReceptiveField(self.size + (inputs - 1) * self.stride, stride,
-                              self.start + (p - Fraction(span(k, d) - 1, 2)) * stride)
+        return ReceptiveField(self.size + reach * stride, stride, self.start + (p - Fraction(reach, 2)) * stride)
 
     def resized(self, factor: Fraction | int, taps: int = 2) -> ReceptiveField:
-        """Through an interpolation by `factor` that reads `taps` neighbours (2 bilinear, 1 nearest)."""
-        return ReceptiveField(self.size + (taps - 1) * self.stride, self.stride / factor,
-                              self.start + (Fraction(1) / factor - 1) / 2 * self.stride)
+        """Through an interpolation by `factor` that reads the `taps` nearest neighbours (2 bilinear, 1 nearest)."""
+        factor = Fraction(factor)
+        tie = taps % 2 and factor.denominator % 2 == 0                   # a neighbour may be taps / 2 away; else nearer
+        reach = taps - (0 if tie else Fraction(1, factor.numerator))
+        return ReceptiveField(self.size + reach * self.stride, self.stride / factor,
+                              self.start + (1 / factor - 1) / 2 * self.stride)
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
         """Of a sum or concatenation: the field that holds both."""
