@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinyseg import models
-from tinyseg.checkpoint import load_checkpoint
+from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.data import IGNORE, Dataset, Normalize, Sample
 from tinyseg.errors import CheckpointError, DataError, TinysegError
 from tinyseg.inference.tiles import probabilities
@@ -69,6 +69,7 @@ class Predictor:
         """
         path = checkpoint_of(path)
         state, metadata = load_checkpoint(path)
+        _, weights = split_prefix(state, "optimizer")
         try:
             spec = metadata["model"]
             model = models.build(spec["name"], spec["in_channels"], spec["num_classes"], **spec["options"])
@@ -81,7 +82,7 @@ class Predictor:
             raise CheckpointError(f"{path}: is a safetensors file, but no checkpoint of a tinyseg run ({error!r} is "
                                   "missing or wrong); give a best.safetensors or last.safetensors") from error
         try:
-            model.load_state_dict({k: v for k, v in state.items() if "/" not in k})
+            model.load_state_dict(weights)
         except TinysegError as error:
             raise CheckpointError(f"{path}: {error}") from error
         return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap)

@@ -8,6 +8,7 @@ convolutions needs its margin; a padded net has margin 0 for the whole image, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -90,5 +91,6 @@ def _centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _covering(model: Module, length: int, limit: int = 572) -> int:
     """The smallest input length, up to `limit`, whose output covers `length`; else the largest up to `limit`."""
-    legal = [n for n in model.legal_sizes(1, limit)]
-    return next((n for n in legal if model.output_size((n, n))[0] >= length), legal[-1])
+    limit = max(limit, model.legal_sizes[0])
+    legal = list(takewhile(lambda n: n <= limit, model.legal_sizes))
+    return next((n for n in legal if model.output_size(n)[0] >= length), legal[-1])

@@ -1,0 +1,55 @@
+"""Facts about the machine that decide how fast kernels run."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+__all__ = ["facts"]
+
+# What the vector kernels ask for, widest first; LLVM's names.
+_FEATURES = ("amx-bf16", "amx-tile", "avx512bf16", "avx512f", "avx2", "fma", "neon")
+
+
+def facts() -> dict[str, Any]:
+    """Versions, threads, CPU features, CUDA and cache, in words that can be printed or written as JSON."""
+    import llvmlite.binding as llvm
+    import numba
+    from numba import cuda
+    features = llvm.get_host_cpu_features()
+    return {
+        "tinyseg": _version("tinyseg"),
+        "python": f"{platform.python_version()} ({sys.executable})",
+        **{name: _version(name) for name in ("numpy", "numba", "llvmlite", "pillow", "safetensors")},
+        "platform": platform.platform(),
+        "cpu": f"{_cpu_model()}, {llvm.get_host_cpu_name()}",
+        "features": " ".join(name for name in _FEATURES if features.get(name)) or "none of those tinyseg looks for",
+        "cores": os.cpu_count(),
+        "threads": f"{numba.get_num_threads()} (set NUMBA_NUM_THREADS to change)",
+        "blas": _blas(),
+        "jit": "off (NUMBA_DISABLE_JIT is set)" if numba.config.DISABLE_JIT else "on",
+        "cuda": "yes" if cuda.is_available() else "no",
+        "kernel cache": numba.config.CACHE_DIR or "beside the kernels, or in the user's cache where that is read-only",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    from threadpoolctl import threadpool_info
+    found = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    return ", ".join(f"{p['internal_api']} {p['version']} ({p.get('architecture')})" for p in found) or "unknown"

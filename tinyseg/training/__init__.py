@@ -1,0 +1,8 @@
+"""Runs: configuration, the loop that survives being killed, the report."""
+
+from tinyseg.training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig
+from tinyseg.training.run import Result, resume, train
+from tinyseg.training.trainer import Interrupted, Listener, Trainer
+
+__all__ = ["AugmentConfig", "Config", "DataConfig", "Interrupted", "Listener", "ModelConfig", "OptimConfig",
+           "Result", "Trainer", "resume", "train"]

@@ -1,0 +1,148 @@
+"""A run from its configuration to its report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinyseg
+from tinyseg import models, optim
+from tinyseg.checkpoint import load_checkpoint
+from tinyseg.data import Dataset, DataLoader, Normalize, normalization_of
+from tinyseg.errors import ArgumentError, CheckpointError, TrainingError
+from tinyseg.files import replacing
+from tinyseg.inference import Predictor
+from tinyseg.metrics import ConfusionMatrix, majority_baseline
+from tinyseg.training.config import Config, OptimConfig
+from tinyseg.training.data import augmentation, class_weights, open_data
+from tinyseg.training.loss import build_loss
+from tinyseg.training.report import write_run_report
+from tinyseg.training.trainer import BEST, LAST, Listener, Trainer
+
+__all__ = ["Result", "resume", "train"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: the best checkpoint's confusion matrix on the validation set, and its trivial rival."""
+
+    folder: Path
+    report: Path
+    confusion: ConfusionMatrix
+    baseline: ConfusionMatrix
+    steps: int
+    seconds: float
+
+
+def train(config: Config, folder: str | Path, listener: Listener | None = None, overwrite: bool = False) -> Result:
+    """Start a run in `folder`, which must not hold one yet unless `overwrite`.  Raises TinysegError."""
+    folder = Path(folder)
+    if not overwrite and (folder / LAST).exists():
+        raise TrainingError(f"{folder}: already holds a run; resume it with --resume, replace it with --overwrite, "
+                            "or name another folder with --out")
+    listener = listener or Listener()
+    trainer, validation = _prepare(config, folder, listener, None)
+    for name in (BEST, LAST, "report.html"):         # of an earlier run; nothing of it may pass for this one's
+        (folder / name).unlink(missing_ok=True)
+    with replacing(folder / "config.json") as file:
+        file.write(config.to_json().encode())
+    return _finish(config, trainer, validation, listener)
+
+
+def resume(folder: str | Path, listener: Listener | None = None) -> Result:
+    """Go on with the run in `folder` from its last checkpoint, to the weights it would have had uninterrupted."""
+    folder = Path(folder)
+    config = Config.read(folder / "config.json")
+    listener = listener or Listener()
+    if not (folder / LAST).exists():                 # killed before the first checkpoint
+        return train(config, folder, listener)
+    checkpoint = load_checkpoint(folder / LAST)
+    trainer, validation = _prepare(config, folder, listener, checkpoint)
+    listener.told(f"resuming {folder} after step {trainer.step} of {trainer.total}")
+    return _finish(config, trainer, validation, listener)
+
+
+def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) -> tuple[Trainer, Dataset]:
+    training, validation = open_data(config.data, listener.told)
+    classes = tuple(training.classes)
+    channels = config.data.channels
+    tinyseg.manual_seed(config.seed)
+    model = models.build(config.model.name, channels, len(classes), **config.model.options)
+    normalize = _normalization(checkpoint, folder) if checkpoint else normalization_of(training)
+    loader = DataLoader(training, config.batch_size, augmentation(config.augment, config.optim.border_weights),
+                        seed=config.seed, workers=config.workers, normalize=normalize,
+                        drop_last=len(training) >= config.batch_size)
+    weights = config.optim.class_weights
+    if weights == "balanced":
+        weights = class_weights(training)
+    elif weights is not None and len(weights) != len(classes):
+        raise ArgumentError(f"class weights: {len(weights)} numbers for {len(classes)} classes; needs one for each")
+    epoch = max(1, len(loader) // config.accumulate)                     # steps
+    total = config.steps or config.epochs * epoch
+    evaluate_every = config.evaluate_every or epoch
+    palette = np.asarray(training.palette)
+    predictor = Predictor(model, channels, classes, palette, normalize, config.tile)
+    optimizer = _optimizer(config.optim, model)
+
+    def validate():
+        listener.evaluating(len(validation))
+        return predictor.evaluate(validation)
+
+    trainer = Trainer(
+        model, build_loss(config.optim.loss, weights, config.optim.label_smoothing), optimizer,
+        _schedule(config.optim, total), loader, validate, folder, total,
+        {"model": {"name": config.model.name, "in_channels": channels, "num_classes": len(classes),
+                   "options": dict(config.model.options)},
+         "classes": list(classes), "palette": palette.ravel().tolist(), "normalize": asdict(normalize),
+         "tinyseg": tinyseg.__version__},
+        evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, config.optim.clip_norm, listener)
+    if checkpoint:
+        trainer.restore(*checkpoint)
+    return trainer, validation
+
+
+def _normalization(checkpoint: Any, folder: Path) -> Normalize:
+    try:
+        return Normalize(*(tuple(checkpoint[1]["normalize"][key]) for key in ("mean", "std")))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / LAST}: no checkpoint of a tinyseg run ({error}); start a new run") from error
+
+
+def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
+    """Weight decay pulls at kernels and matrices only: on a bias or a scale it would change what a layer can say."""
+    parameters = list(model.parameters())
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
+    kinds = {"sgd": (optim.SGD, {"momentum": config.momentum}), "rmsprop": (optim.RMSprop, {"momentum": config.momentum}),
+             "adam": (optim.Adam, {}), "adamw": (optim.AdamW, {})}
+    if config.optimizer not in kinds:
+        raise ArgumentError(f"optimizer {config.optimizer!r}: legal: {', '.join(kinds)}")
+    kind, options = kinds[config.optimizer]
+    return kind([g for g in groups if g["params"]], lr=config.learning_rate, **options)
+
+
+def _schedule(config: OptimConfig, total: int) -> optim.Schedule:
+    kinds = {"constant": optim.Constant, "poly": lambda: optim.Poly(total), "cosine": lambda: optim.Cosine(total),
+             "step": lambda: optim.Step([m for m in (total // 2, total * 3 // 4) if m])}
+    if config.schedule not in kinds:
+        raise ArgumentError(f"schedule {config.schedule!r}: legal: {', '.join(kinds)}")
+    schedule = kinds[config.schedule]()
+    return optim.WarmUp(schedule, config.warmup) if config.warmup else schedule
+
+
+def _finish(config: Config, trainer: Trainer, validation: Dataset, listener: Listener) -> Result:
+    trainer.run()
+    listener.told("writing the report")
+    best = trainer.folder / BEST
+    predictor = Predictor.load(best if best.exists() else trainer.folder / LAST, config.tile)
+    began = time.perf_counter()
+    evaluation = predictor.evaluate(validation)
+    rate = len(validation) / (time.perf_counter() - began)
+    baseline = majority_baseline(evaluation.confusion)
+    report = write_run_report(config, trainer, predictor, validation, evaluation.confusion, baseline,
+                              inference_rate=rate)
+    return Result(trainer.folder, report, evaluation.confusion, baseline, trainer.step, trainer.seconds)
