@@ -142,8 +142,11 @@ def _gather(x, columns, first_row, stride, near, dilation):
                     else:
                         columns[c, u, v, p, :q0] = 0
                         columns[c, u, v, p, q1:] = 0
-                        for q in range(q1 - q0):
-                            columns[c, u, v, p, q0 + q] = x[c, h, w0 + q * stride[1]]
+                        if stride[1] == 1:           # a constant step, which compilers turn into vectors
+                            columns[c, u, v, p, q0:q1] = x[c, h, w0:w0 + q1 - q0]
+                        else:
+                            for q in range(q1 - q0):
+                                columns[c, u, v, p, q0 + q] = x[c, h, w0 + q * stride[1]]
 
 
 @jit
@@ -157,5 +160,8 @@ def _scatter(columns, x, first_row, stride, near, dilation):
                 for p in range(P):
                     h = (first_row + p) * stride[0] - near[0] + u * dilation[0]
                     if 0 <= h < H:
-                        for q in range(q1 - q0):
-                            x[c, h, w0 + q * stride[1]] += columns[c, u, v, p, q0 + q]
+                        if stride[1] == 1:
+                            x[c, h, w0:w0 + q1 - q0] += columns[c, u, v, p, q0:q1]
+                        else:
+                            for q in range(q1 - q0):
+                                x[c, h, w0 + q * stride[1]] += columns[c, u, v, p, q0 + q]
