@@ -2,7 +2,7 @@
 
 from tinyseg.autograd import operators  # noqa: F401  gives Tensor its operators
 from tinyseg.autograd.elementwise import abs, clip, exp, log, maximum, minimum, sqrt, where
-from tinyseg.autograd.function import Function, enable_grad, is_grad_enabled, no_grad, unbroadcast
+from tinyseg.autograd.function import Function, enable_grad, is_grad_enabled, no_grad, unbroadcast, watching
 from tinyseg.autograd.gradcheck import GradientError, gradcheck, gradcheck_directional
 from tinyseg.autograd.reductions import matmul, max, mean, min, sum
 from tinyseg.autograd.shaping import cat, concatenate, flatten, permute, reshape, squeeze, stack, transpose, unsqueeze
@@ -11,4 +11,4 @@ from tinyseg.autograd.tensor import Tensor, as_tensor, tensor
 __all__ = ["Function", "GradientError", "Tensor", "abs", "as_tensor", "cat", "clip", "concatenate", "enable_grad",
            "exp", "flatten", "gradcheck", "gradcheck_directional", "is_grad_enabled", "log", "matmul", "max",
            "maximum", "mean", "min", "minimum", "no_grad", "permute", "reshape", "sqrt", "squeeze", "stack", "sum",
-           "tensor", "transpose", "unbroadcast", "unsqueeze", "where"]
+           "tensor", "transpose", "unbroadcast", "unsqueeze", "watching", "where"]

@@ -17,7 +17,10 @@ class _Broadcasting(Function):
         try:
             return self.value(a, b)
         except ValueError as error:
-            raise ShapeError(f"{type(self).__name__.lower()}: shapes {a.shape} and {b.shape} do not broadcast; "
+            name = type(self).__name__.lower()
+            if all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1], strict=False)):
+                raise ArgumentError(f"{name}: {error}") from error
+            raise ShapeError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast; "
                              "axes counted from the right must be equal, or one of them 1") from error
 
     def backward(self, grad: Array) -> tuple[Array | None, Array | None]:
@@ -68,7 +71,11 @@ class Divide(_Broadcasting):
 
 
 class Power(_Broadcasting):
-    """a**b.  The exponent's derivative is 0 where the base is 0 (the limit for b > 0)."""
+    """a**b.
+
+    By the exponent the derivative is 0 where the base is 0 (the limit for b > 0), and nan where it is negative: a**b
+    is a real number there for whole b only.
+    """
 
     def value(self, a, b):
         self.save(a, b)
@@ -76,11 +83,11 @@ class Power(_Broadcasting):
 
     def partial(self, k, grad):
         a, b = self.saved
-        if k == 0:
-            return grad * b * a ** (b - 1)
         xp = namespace(a, b)
-        positive = a > 0
-        return grad * a ** b * xp.where(positive, xp.log(xp.where(positive, a, xp.ones_like(a))), xp.zeros_like(a))
+        if k == 0:
+            return grad * b * a ** (xp.where(b == 0, xp.ones_like(b), b) - 1)        # a**0 is flat, also at a = 0
+        log = xp.log(xp.where(a > 0, a, xp.ones_like(a)))
+        return grad * a ** b * xp.where(a < 0, xp.full_like(a, float("nan")), log)
 
 
 class Maximum(_Broadcasting):

@@ -8,23 +8,28 @@ node that used its result.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyseg.arrays import Array, namespace
-from tinyseg.errors import GraphError, ShapeError
+from tinyseg.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
     from tinyseg.autograd.tensor import Tensor
 
-__all__ = ["Function", "enable_grad", "is_grad_enabled", "no_grad", "unbroadcast"]
+__all__ = ["Function", "enable_grad", "is_grad_enabled", "no_grad", "unbroadcast", "watching"]
 
 
 class _Recording(threading.local):
-    enabled = True
+    """What this thread does with the operations it runs."""
+
+    def __init__(self):
+        self.enabled = True
+        self.before: list[bool] = []                 # `enabled` outside of each open no_grad and enable_grad
+        self.watchers: tuple[Callable[..., None], ...] = ()
 
 
 _recording = _Recording()
@@ -39,12 +44,12 @@ class _SetGrad(ContextDecorator):
     _value: bool
 
     def __enter__(self):
-        self._before = getattr(self, "_before", [])
-        self._before.append(_recording.enabled)
+        # Kept by the thread and not by this object: a decorated function runs in many threads, and inside itself.
+        _recording.before.append(_recording.enabled)
         _recording.enabled = self._value
 
     def __exit__(self, *exception):
-        _recording.enabled = self._before.pop()
+        _recording.enabled = _recording.before.pop()
 
 
 class no_grad(_SetGrad):
@@ -55,6 +60,17 @@ class no_grad(_SetGrad):
 class enable_grad(_SetGrad):
     """Context or decorator that records again inside `no_grad`."""
     _value = True
+
+
+@contextmanager
+def watching(watcher: Callable[[Function, tuple[Tensor, ...], tuple[Tensor, ...]], None]) -> Iterator[None]:
+    """Call `watcher(function, inputs, outputs)` after every operation of this thread, recorded or not."""
+    kept = _recording.watchers
+    _recording.watchers = (*kept, watcher)
+    try:
+        yield
+    finally:
+        _recording.watchers = kept
 
 
 class Version:
@@ -113,6 +129,7 @@ class Function:
         result = self.forward(*(t._array for t in tensors))
 
         arrays = result if isinstance(result, tuple) else (result,)
+        self._expect_arrays("forward", arrays)
         outputs = tuple(self._output(array, k, recording) for k, array in enumerate(arrays))
         if recording:
             self._shapes = [(a.shape, a.dtype) for a in arrays]
@@ -121,6 +138,8 @@ class Function:
                               if any(_overlap(t._array, saved) for saved in self._saved)]
         else:
             self._saved, self.inputs = None, ()
+        for watch in _recording.watchers:
+            watch(self, tensors, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]
 
     def _output(self, array: Array, k: int, recording: bool) -> Tensor:
@@ -133,6 +152,12 @@ class Function:
             if _overlap(t._array, output._array):
                 output._version = t._version
         return output
+
+    def _expect_arrays(self, method: str, values: Sequence[Any]) -> None:
+        for value in values:
+            if value is not None and not hasattr(value, "__array_namespace__"):
+                raise DTypeError(f"{self}.{method}: returned a {type(value).__name__}; needs an array, "
+                                 "or a tuple of them")
 
     def save(self, *arrays: Array) -> None:
         """Keep arrays for `backward`.  A change in place of one that belongs to a tensor is found out there."""
@@ -160,7 +185,8 @@ class Function:
         if len(grads) != len(self.inputs):
             raise ShapeError(f"{self}.backward: returned {len(grads)} gradients for {len(self.inputs)} inputs; "
                              "return one each, None where there is none")
-        foreign = [*cotangents, *self._saved]
+        self._expect_arrays("backward", grads)
+        foreign = [*cotangents, *self._saved, *(t._array for t in self.inputs)]
         for k, (tensor, grad) in enumerate(zip(self.inputs, grads, strict=True)):
             if grad is None or not self.needs_grad[k]:
                 continue
@@ -169,8 +195,9 @@ class Function:
                                  "they must be equal (sum over broadcast axes)")
             if grad.dtype != tensor.dtype:
                 grad = namespace(grad).astype(grad, tensor.dtype)
-            # Who keeps a gradient must not share its memory.
-            if (tensor.is_leaf or tensor._retains_grad) and any(g is not None and _overlap(grad, g) for g in foreign):
+            # Who keeps a gradient must own its memory: not share it, and not hold a broadcast, whose elements are one.
+            if (tensor.is_leaf or tensor._retains_grad) and (
+                    not grad.flags["WRITEABLE"] or any(g is not None and _overlap(grad, g) for g in foreign)):
                 grad = namespace(grad).asarray(grad, copy=True)
             foreign.append(grad)
             yield tensor, grad

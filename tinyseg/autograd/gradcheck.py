@@ -43,7 +43,7 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any], *, eps: float
             array[index] = kept
             numeric[index] = (values[0] - values[1]) / (2 * eps)
         error = np.abs(analytic - numeric)
-        bound = atol + rtol * np.max(np.abs(numeric), initial=0)
+        bound = atol + rtol * np.max(np.abs(numeric), where=np.isfinite(numeric), initial=0)
         if not np.all(error <= bound):               # written so that nan fails
             worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
             worst = tuple(int(i) for i in worst)

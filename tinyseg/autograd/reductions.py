@@ -4,6 +4,7 @@ from typing import Any
 
 from tinyseg.arrays import Array, namespace
 from tinyseg.autograd.function import Function, unbroadcast
+from tinyseg.autograd.shaping import axis_of
 from tinyseg.autograd.tensor import Tensor, as_tensor
 from tinyseg.errors import ArgumentError, ShapeError
 
@@ -18,12 +19,12 @@ class _Reduction(Function):
 
     def axes(self, x: Array) -> tuple[int, ...]:
         """The reduced axes as non-negative numbers."""
-        dims = range(x.ndim) if self.dim is None else (self.dim,) if isinstance(self.dim, int) else self.dim
-        for d in dims:
-            if not -x.ndim <= d < x.ndim:
-                raise ArgumentError(f"{type(self).__name__.lower()}: dim {d} of a tensor of shape {x.shape}; "
-                                    f"legal: {-x.ndim} .. {x.ndim - 1}")
-        return tuple(d % x.ndim for d in dims)
+        name = type(self).__name__.lower()
+        dims = range(x.ndim) if self.dim is None else (self.dim,) if hasattr(self.dim, "__index__") else self.dim
+        axes = tuple(axis_of(name, d, x.shape) for d in dims)
+        if len(set(axes)) != len(axes):
+            raise ArgumentError(f"{name}: dim {self.dim} of shape {x.shape} names an axis twice; name each once")
+        return axes
 
     def spread(self, reduced: Array, shape: tuple[int, ...]) -> Array:
         """Broadcast a reduced array back over the axes it lost: the transpose of the sum."""
@@ -64,6 +65,13 @@ class Max(_Reduction):
         self.save(x, y)
         return y
 
+    def axes(self, x):
+        axes = super().axes(x)
+        if any(x.shape[a] == 0 for a in axes):
+            raise ShapeError(f"{type(self).__name__.lower()}: shape {x.shape} has no elements along dim {self.dim}; "
+                             "needs at least one")
+        return axes
+
     def extreme(self, x: Array) -> Array:
         return namespace(x).max(x, axis=self._axes, keepdims=self.keepdim)
 
@@ -88,6 +96,9 @@ class MatMul(Function):
         if a.shape[-1] != b.shape[-2]:
             raise ShapeError(f"matmul: {a.shape} · {b.shape}: the inner sizes {a.shape[-1]} and {b.shape[-2]} "
                              "must be equal")
+        if any(m != n and 1 not in (m, n) for m, n in zip(a.shape[-3::-1], b.shape[-3::-1], strict=False)):
+            raise ShapeError(f"matmul: {a.shape} · {b.shape}: the leading axes do not broadcast; "
+                             "counted from the right they must be equal, or one of them 1")
         self.save(a, b)
         return namespace(a, b).matmul(a, b)
 

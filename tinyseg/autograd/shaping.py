@@ -1,5 +1,7 @@
 """Operations that move elements without changing them; each derivative moves them back."""
 
+import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +34,7 @@ class Permute(Function):
         self.dims = dims
 
     def forward(self, x):
-        if sorted(d % x.ndim for d in self.dims) != list(range(x.ndim)):
+        if sorted(axis_of("permute", d, x.shape) for d in self.dims) != list(range(x.ndim)):
             raise ArgumentError(f"permute: {self.dims} for shape {x.shape}; needs each of 0 .. {x.ndim - 1} once")
         return namespace(x).permute_dims(x, self.dims)
 
@@ -47,7 +49,7 @@ class Index(Function):
     """x[index].  The derivative adds each element back to where it was taken from."""
 
     def __init__(self, index: Any):
-        self.index = index
+        self.index = index if _is_plain(index) else copy.deepcopy(index)     # the caller may change an array later
 
     def forward(self, x):
         self._shape = x.shape
@@ -72,7 +74,7 @@ class Concatenate(Function):
 
     def forward(self, *xs):
         first = xs[0]
-        axis = self.dim % first.ndim if first.ndim else 0
+        axis = axis_of("concatenate", self.dim, first.shape)
         for x in xs:
             if x.ndim != first.ndim or any(a != b for i, (a, b) in enumerate(zip(x.shape, first.shape, strict=True))
                                            if i != axis):
@@ -105,28 +107,33 @@ def transpose(x: Any, dim0: int = -2, dim1: int = -1) -> Tensor:
     """Two axes exchanged."""
     x = as_tensor(x)
     dims = list(range(x.ndim))
-    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    a, b = axis_of("transpose", dim0, x.shape), axis_of("transpose", dim1, x.shape)
+    dims[a], dims[b] = b, a
     return Permute(tuple(dims))(x)
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Axes start_dim .. end_dim merged into one."""
     x = as_tensor(x)
-    start, end = start_dim % max(x.ndim, 1), end_dim % max(x.ndim, 1)
-    return reshape(x, *x.shape[:start], -1, *x.shape[end + 1:])
+    if x.ndim == 0:
+        return reshape(x, 1)
+    start, end = axis_of("flatten", start_dim, x.shape), axis_of("flatten", end_dim, x.shape)
+    if start > end:
+        raise ArgumentError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
+    return reshape(x, *x.shape[:start], math.prod(x.shape[start:end + 1]), *x.shape[end + 1:])
 
 
 def squeeze(x: Any, dim: int | None = None) -> Tensor:
     """Without axes of size 1: all of them, or axis `dim` if its size is 1."""
     x = as_tensor(x)
-    dims = range(x.ndim) if dim is None else (dim % x.ndim,)
+    dims = range(x.ndim) if dim is None else (axis_of("squeeze", dim, x.shape),)
     return reshape(x, *(n for i, n in enumerate(x.shape) if not (i in dims and n == 1)))
 
 
 def unsqueeze(x: Any, dim: int) -> Tensor:
     """With a new axis of size 1 at `dim`."""
     x = as_tensor(x)
-    at = dim % (x.ndim + 1)
+    at = axis_of("unsqueeze", dim, (*x.shape, 1))
     return reshape(x, *x.shape[:at], 1, *x.shape[at:])
 
 
@@ -148,15 +155,29 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return concatenate([unsqueeze(t, dim) for t in tensors], dim)
 
 
+def axis_of(operation: str, dim: int, shape: tuple[int, ...]) -> int:
+    """`dim`, which may count from the end, as the number of an axis of `shape`."""
+    n = len(shape)
+    if not -n <= dim < n:
+        raise ArgumentError(f"{operation}: dim {dim} of shape {shape}; "
+                            + (f"legal: {-n} .. {n - 1}" if n else "it has no axes"))
+    return dim % n
+
+
 def _sizes(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else tuple(int(n) for n in sizes)
+    return tuple(sizes[0]) if len(sizes) == 1 and not hasattr(sizes[0], "__index__") else tuple(int(n) for n in sizes)
 
 
 def _takes_once(index: Any) -> bool:
     """Whether no element can be taken twice: slices, numbers and boolean masks."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(p is None or p is Ellipsis or isinstance(p, int | slice) or (_is_array(p) and p.dtype == bool)
-               for p in parts)
+    return all(_is_plain(p) or (_is_array(p) and p.dtype == bool) for p in parts)
+
+
+def _is_plain(index: Any) -> bool:
+    """Whether it is made of numbers, slices, None and ... alone."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(p is None or p is Ellipsis or isinstance(p, int | slice) for p in parts)
 
 
 def _is_array(value: Array) -> bool:

@@ -31,8 +31,8 @@ class Tensor:
     __array_ufunc__ = None
 
     def __init__(self, array: Array, requires_grad: bool = False):
-        if not hasattr(array, "__array_namespace__"):
-            array = np.asarray(array)
+        if isinstance(array, np.generic) or not hasattr(array, "__array_namespace__"):
+            array = np.asarray(array)                # a NumPy scalar cannot be changed in place; its array can
         if array.dtype.name not in _DTYPES:
             raise DTypeError(f"tensor: dtype {array.dtype} is not taken; legal: {', '.join(_DTYPES)}")
         if requires_grad and not _is_float(array):

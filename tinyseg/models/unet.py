@@ -116,7 +116,6 @@ class UNet(nn.Module):
             raise ArgumentError(f"UNet: in_channels {in_channels}, num_classes {num_classes}, base_channels "
                                 f"{base_channels}, depth {depth}; each needs to be at least 1")
         self.in_channels, self.num_classes, self.padding, self.depth = in_channels, num_classes, padding, depth
-        self.dropout = nn.Dropout(dropout)
         channels = [base_channels * 2 ** level for level in range(depth + 1)]
         factor = 2 if up == "bilinear" else 1
         self.inc = DoubleConv(in_channels, channels[0], channels[0], padding, norm)
@@ -127,6 +126,7 @@ class UNet(nn.Module):
             after = channels[level] // factor if level else channels[0]
             setattr(self, f"up{depth - level}", Up(channels[level + 1], after, padding, up, norm))
         self.outc = OutConv(channels[0], num_classes)
+        self.dropout = nn.Dropout(dropout)
         if norm is None:
             self.apply(_he)
 
@@ -135,7 +135,7 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         for level in range(self.depth + 1):
             x = getattr(self, f"down{level}")(x) if level else self.inc(x)
-            if level >= self.depth - 1:
+            if self.dropout.p and level >= self.depth - 1:
                 x = self.dropout(x)
             skips.append(x)
         x = skips.pop()

@@ -25,6 +25,8 @@ class Parameter(Tensor):
 
     def __init__(self, array: Array | Tensor, requires_grad: bool = True):
         super().__init__(array._array if isinstance(array, Tensor) else array, requires_grad)
+        if isinstance(array, Tensor):                # the same memory: a change of one is a change of the other
+            self._version = array._version
 
 
 class LoadResult(NamedTuple):
@@ -217,6 +219,11 @@ class Module:
         return state
 
     # -- how it looks --------------------------------------------------------------------------------------------
+    def summary(self, input_size: tuple[int, int, int]) -> str:
+        """The layers as text in columns, for an input (C, H, W): see `layer_table`."""
+        from tinyseg.nn.table import layer_table, table_text
+        return table_text(layer_table(self, input_size), self.num_parameters())
+
     def extra_repr(self) -> str:
         """The options, as they appear between the brackets."""
         return ""
