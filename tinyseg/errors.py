@@ -31,3 +31,7 @@ class CheckpointError(DataError):
 
 class TrainingError(TinysegError, RuntimeError):
     """A run that cannot go on: a loss that is not finite, a run folder that cannot be written."""
+
+
+class Interrupted(TrainingError):
+    """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved itself."""

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from tinyseg.cli import demo, evaluate, info, predict, train
-from tinyseg.errors import TinysegError
-from tinyseg.training.trainer import Interrupted
+from tinyseg.errors import Interrupted, TinysegError
 
 __all__ = ["app", "main"]
 
@@ -16,13 +15,18 @@ app = typer.Typer(name="tinyseg", no_args_is_help=True, add_completion=False, pr
                                                 "use it.")
 
 
+def _paragraphs(docstring: str) -> str:
+    """Each paragraph on one line, so that the terminal's width decides where it breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
+
+
 @app.callback()
 def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
     pass
 
 
 for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, info.info):
-    app.command()(command)
+    app.command(help=_paragraphs(command.__doc__))(command)
 
 
 def main() -> None:
@@ -30,12 +34,18 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        app(arguments)
-    except (TinysegError, OSError) as error:
-        if debug:
-            raise
-        print(f"tinyseg: {error}", file=sys.stderr)
-        sys.exit(130 if isinstance(error, Interrupted) else 2)
+        status = app(arguments or ["--help"], standalone_mode=False)
     except KeyboardInterrupt:
         print("tinyseg: interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        usage = hasattr(error, "format_message")     # the parser's own errors
+        if debug or not (usage or isinstance(error, TinysegError | OSError)):
+            raise
+        print(f"tinyseg: {_one_line(error.format_message() if usage else str(error))}", file=sys.stderr)
+        sys.exit(130 if isinstance(error, Interrupted) else 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

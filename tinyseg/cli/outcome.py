@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tinyseg.training.run import Result
-from tinyseg.training.trainer import Interrupted
+from tinyseg.errors import Interrupted
+
+if TYPE_CHECKING:
+    from tinyseg.training import Result
 
 __all__ = ["print_outcome", "running"]
 
@@ -19,7 +22,7 @@ def running(folder: Path) -> Iterator[None]:
         raise Interrupted(f"{error}. Go on with: tinyseg train --resume --out {folder}") from None
 
 
-def print_outcome(result: Result) -> None:
+def print_outcome(result: "Result") -> None:
     c, b = result.confusion, result.baseline
     print(f"mIoU {c.mean_iou:.3f}, and {b.mean_iou:.3f} for always answering the most frequent class "
           f"(pixel accuracy {c.pixel_accuracy:.3f} and {b.pixel_accuracy:.3f}); "

@@ -2,7 +2,6 @@
 
 from tinyseg.training.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig
 from tinyseg.training.run import Result, resume, train
-from tinyseg.training.trainer import Interrupted, Listener, Trainer
+from tinyseg.training.trainer import Listener, Trainer
 
-__all__ = ["AugmentConfig", "Config", "DataConfig", "Interrupted", "Listener", "ModelConfig", "OptimConfig",
-           "Result", "Trainer", "resume", "train"]
+__all__ = ["AugmentConfig", "Config", "DataConfig", "Listener", "ModelConfig", "OptimConfig", "Result", "Trainer", "resume", "train"]

@@ -22,20 +22,16 @@ import numpy as np
 from tinyseg.autograd import Tensor
 from tinyseg.checkpoint import save_checkpoint, split_prefix
 from tinyseg.data import Batch, DataLoader
-from tinyseg.errors import CheckpointError, TrainingError
+from tinyseg.errors import CheckpointError, Interrupted, TrainingError
 from tinyseg.functional.random import get_rng_state, set_rng_state
 from tinyseg.inference import Evaluation
 from tinyseg.nn import Module
 from tinyseg.optim import Optimizer, Schedule, clip_grad_norm_
 from tinyseg.training.history import History
 
-__all__ = ["Interrupted", "Listener", "Trainer"]
+__all__ = ["Listener", "Trainer"]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-
-
-class Interrupted(TrainingError):
-    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved itself."""
 
 
 class Listener:
