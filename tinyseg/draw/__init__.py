@@ -9,5 +9,7 @@ from tinyseg.draw.masks import (
     probability_map,
     save_png,
 )
+from tinyseg.draw.report import Example, Report, write_report
 
-__all__ = ["ERROR_LEGEND", "colorize", "error_map", "image_grid", "overlay", "probability_map", "save_png"]
+__all__ = ["ERROR_LEGEND", "Example", "Report", "colorize", "error_map", "image_grid", "overlay",
+           "probability_map", "save_png", "write_report"]

@@ -68,13 +68,14 @@ def score_figure(history: History, baseline: ConfusionMatrix | None = None) -> "
     return fig
 
 
-def confusion_figure(confusion: ConfusionMatrix) -> "Figure":
+def confusion_figure(confusion: ConfusionMatrix, classes: Sequence[str] | None = None) -> "Figure":
     """Each row: of the pixels of this class, how many percent were answered with each class.
 
     Up to 30 classes the cells hold numbers; below half a percent only the tint, without pixels nothing.  The row
-    of a class that is not in the truth is empty.
+    of a class that is not in the truth is empty.  `classes` names the rows when not as the matrix does.
     """
     from matplotlib.collections import PolyCollection
+    names = confusion.classes if classes is None else classes
     n, total = confusion.num_classes, confusion.truth_pixels[:, None]
     share = np.divide(confusion.counts, total, out=np.zeros((n, n)), where=total > 0)
     cell = 0.36 if n > 6 else 0.6
@@ -84,16 +85,16 @@ def confusion_figure(confusion: ConfusionMatrix) -> "Figure":
     row, column = np.nonzero(share)
     cells = corner * 0.94 + np.stack([column, row], axis=-1)[:, None]       # (M, 4, 2), a hair apart
     ax.add_collection(PolyCollection(cells, linewidth=0, facecolor=[
-        (*_rgb(COLORS["train"]), 0.06 + 0.94 * share[at]) for at in zip(row, column, strict=True)]))
+        (*_rgb(COLORS["cell"]), 0.06 + 0.94 * share[at]) for at in zip(row, column, strict=True)]))
     if n <= 30:
         for at in zip(row, column, strict=True):
             if share[at] >= 0.005:
                 ax.text(at[1], at[0], f"{100 * share[at]:.0f}", ha="center", va="center_baseline",
                         fontsize=8 if n > 6 else 10, color=COLORS["on-accent" if share[at] > 0.55 else "ink"])
     size = 9 if n <= 30 else max(4, 270 / n)
-    upright = n > 6 or max(map(len, confusion.classes)) > 7
-    ax.set_xticks(range(n), confusion.classes, rotation=90 * upright, fontsize=size, parse_math=False)
-    ax.set_yticks(range(n), confusion.classes, fontsize=size, parse_math=False)
+    upright = n > 6 or max(map(len, names)) > 7
+    ax.set_xticks(range(n), names, rotation=90 * upright, fontsize=size, parse_math=False)
+    ax.set_yticks(range(n), names, fontsize=size, parse_math=False)
     ax.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal", axisbelow=True)
     ax.set_xlabel("answered", color=COLORS["muted"])
     ax.set_ylabel("truth", color=COLORS["muted"])

@@ -41,7 +41,7 @@ def overlay(image: ArrayLike, mask: ArrayLike, palette: ArrayLike, alpha: float 
     """
     if not 0 <= alpha <= 1:
         raise ArgumentError(f"overlay: alpha {alpha} is outside 0 .. 1")
-    image, mask = _picture("overlay", image), _labels("overlay", mask)
+    image, mask = as_picture("overlay", image), _labels("overlay", mask)
     _same_size("overlay", "image", image, "mask", mask)
     colors = colorize(mask, palette)
     weight = np.full(mask.shape, alpha)
@@ -81,7 +81,7 @@ def image_grid(rows: Sequence[Sequence[ArrayLike]], titles: Sequence[str] | None
     Images are uint8 (H, W, 3), (H, W, 1) or (H, W) of any sizes; a row may be shorter than others.
     `gap` is in pixels.
     """
-    grid = [[_picture("image_grid", image) for image in row] for row in rows]
+    grid = [[as_picture("image_grid", image) for image in row] for row in rows]
     columns = max((len(row) for row in grid), default=0)
     if columns == 0:
         raise ArgumentError("image_grid: no images; needs at least one row of one image")
@@ -109,7 +109,7 @@ def image_grid(rows: Sequence[Sequence[ArrayLike]], titles: Sequence[str] | None
 def save_png(path: str | Path, image: ArrayLike) -> None:
     """Write `image`, uint8 (H, W, 3), (H, W, 1) or (H, W).  Raises DataError; leaves no half file."""
     buffer = BytesIO()
-    Image.fromarray(_picture("save_png", image)).save(buffer, "PNG")
+    Image.fromarray(as_picture("save_png", image)).save(buffer, "PNG")
     with replacing(path) as file:
         file.write(buffer.getvalue())
 
@@ -125,7 +125,7 @@ def _borders(mask: NDArray) -> NDArray[np.bool_]:
     return edge
 
 
-def _picture(operation: str, image: ArrayLike) -> Picture:
+def as_picture(operation: str, image: ArrayLike) -> Picture:
     image = np.asarray(image)
     if image.dtype != np.uint8:
         raise DTypeError(f"{operation}: image is {image.dtype}; needs uint8, 0 .. 255")

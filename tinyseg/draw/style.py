@@ -21,7 +21,8 @@ COLORS = {
     "rule": "#e3e6ea",
     "train": "#2c6fbb",        # blue and orange: the pair that all common kinds of colour vision tell apart
     "val": "#d9660a",
-    "on-accent": "#fffffe",    # one off white, to be told from a page's own white
+    "cell": "#2c6fbc",         # one off "train": white must stay legible on it, also on a dark page
+    "on-accent": "#fffffe",    # one off white, to be told from a page's own
 }
 
 _RC = {
