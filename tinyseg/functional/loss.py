@@ -11,10 +11,10 @@ import math
 from typing import Any
 
 from tinyseg.arrays import Array, namespace
-from tinyseg.autograd import Function, Tensor, as_tensor
+from tinyseg.autograd import Function, Tensor, as_tensor, where
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError
 from tinyseg.functional.activation import logistic, sigmoid, softmax
-from tinyseg.functional.checks import channels_first, floating, one_of, per_channel
+from tinyseg.functional.checks import channels_first, floating, naming, one_of, per_channel
 from tinyseg.kernels.registry import run
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dice_loss", "focal_loss"]
@@ -36,7 +36,7 @@ class CrossEntropy(Function):
                                   self.smoothing, self.ignore)
         if stray is not None:
             hint = "; pass ignore_index=255 if it marks what is not to be learned" if stray == 255 else ""
-            raise ArgumentError(f"cross_entropy: label {stray} with {x.shape[1]} classes; "
+            raise ArgumentError(f"label {stray} with {x.shape[1]} classes; "
                                 f"needs 0 <= label < {x.shape[1]}, or ignore_index {self.ignore}{hint}")
         self.save(probability)
         return loss, weight
@@ -215,7 +215,8 @@ def _cross_entropy(operation: str, logits: Any, target: Any, weight: Any, ignore
     flat = (x.shape[0], math.prod(x.shape[2:]))                                                  # (N, S)
     function = CrossEntropy(xp.reshape(labels, flat), xp.astype(class_weight, x.dtype),
                             xp.reshape(xp.astype(pixel_weight, x.dtype), flat), float(smoothing), int(ignore_index))
-    loss, weights = function(x.reshape(x.shape[0], x.shape[1], flat[1]))
+    with naming(operation):
+        loss, weights = function(x.reshape(x.shape[0], x.shape[1], flat[1]))
     return loss.reshape(labels.shape), weights._array
 
 
@@ -241,5 +242,4 @@ def _reduce(loss: Tensor, reduction: str, denominator: float) -> Tensor:
 
 def _only(x: Tensor, kept: Array) -> Tensor:
     """x where `kept`, 0 elsewhere, where no gradient flows."""
-    from tinyseg.autograd import where
     return x if bool(namespace(kept).all(kept)) else where(Tensor(kept), x, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinyseg.arithmetic import ConvGeometry, pair
+from tinyseg.arithmetic import ConvGeometry, pair, sides
 from tinyseg.arrays import Array
 from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ShapeError
@@ -42,7 +42,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
 
     kernel_size, dilation    of the window; numbers or (height, width)
     stride          step between windows; by default the kernel's size
-    padding         at most half the kernel, on every side; it never wins
+    padding         at most half the kernel, on every side; it never wins.  Windows in it alone are an error
     ceil_mode       also the last, partial windows, unless they would start beyond the input and its near padding
     return_indices  give also where each value was, h·W + w in its plane, int64
     Returns (N, C, H', W') with H' = floor((H + 2p - d(k-1) - 1) / s) + 1, or ceil.  Raises ShapeError, ArgumentError.
@@ -50,7 +50,6 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     x = images("max_pool2d", x)
     with naming("max_pool2d"):
         geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-        _check_windows(geometry)
         y, indices = MaxPool2d(geometry, algorithm)(x)
     if not return_indices:
         return y
@@ -67,12 +66,10 @@ def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     x = images("avg_pool2d", x)
     with naming("avg_pool2d"):
         geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
-    maps = []
-    for a in (0, 1):
-        near, far = geometry.padding[a]
-        maps.append(axis.windows(geometry.input_size[a], geometry.kernel_size[a], geometry.stride[a], near, far,
-                                 padding=near, count_padding=count_include_pad))
-    return Resample2d(*maps)(x)
+        asked = sides(padding, geometry.kernel_size, geometry.dilation)          # before ceil_mode added to it
+    counted = [far if count_include_pad else None for _, far in asked]
+    return Resample2d(*map(axis.windows, geometry.input_size, geometry.kernel_size, geometry.stride, geometry.padding,
+                           counted))(x)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None]) -> Tensor:
@@ -89,14 +86,3 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None]) -> Tens
     if min(*size, *x.shape[2:]) < 1:
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape} to {size[0]}x{size[1]}; needs sizes of at least 1")
     return Resample2d(*(axis.bins(i, o) for i, o in zip(x.shape[2:], size, strict=True)))(x)
-
-
-def _check_windows(geometry: ConvGeometry) -> None:
-    """Every window must meet the input.  Only a dilated one can have all its taps in the padding."""
-    for a, name in enumerate(("H", "W")):
-        i, k, d = geometry.input_size[a], geometry.kernel_size[a], geometry.dilation[a]
-        for o in range(geometry.output_size[a]):
-            first = o * geometry.stride[a] - geometry.padding[a][0]
-            if not any(0 <= first + t * d < i for t in range(k)):
-                raise ShapeError(f"kernel {k} with dilation {d}, padding {geometry.padding[a][0]} on input {i} in "
-                                 f"{name}: window {o} has all its taps in the padding; needs d <= i, or no padding")

@@ -85,16 +85,16 @@ def bins(i: int, o: int) -> AxisMap:
 
 
 @lru_cache(256)
-def windows(i: int, k: int, s: int, near: int, far: int, padding: int, count_padding: bool) -> AxisMap:
-    """Output x is the sum of the inputs under window x·s - near .. x·s - near + k - 1, divided by their number.
+def windows(i: int, k: int, s: int, padding: tuple[int, int], counted: int | None) -> AxisMap:
+    """Output x is the sum of the inputs under window x·s - near .. x·s - near + k - 1, divided by a number of cells.
 
-    With `count_padding` the number includes the `padding` on either side, but nothing beyond it: what rounding the
-    output size up added at the far end does not count.
+    counted    None: of the inputs.  Else also of the padding before the input, and of so many cells after it: padding
+               that was asked for, but not what rounding the output size up added.
     """
-    first = np.arange((i + near + far - k) // s + 1) * s - near
-    inside = np.maximum(first, 0), np.minimum(first + k, i)
-    counted = (first, np.minimum(first + k, i + padding)) if count_padding else inside
-    return _means(i, *inside, counted[1] - counted[0])
+    near, far = padding
+    start = np.arange((i + near + far - k) // s + 1) * s - near
+    first, last = np.maximum(start, 0), np.minimum(start + k, i)
+    return _means(i, first, last, last - first if counted is None else np.minimum(start + k, i + counted) - start)
 
 
 @lru_cache(256)
