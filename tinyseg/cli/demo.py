@@ -27,6 +27,6 @@ def demo(
         augment=AugmentConfig(flip=0.5, color=0.2),
         model=ModelConfig("unet", {"base_channels": 16, "depth": 4, "norm": "batch", "up": "transposed"}),
         optim=OptimConfig(optimizer="adamw", learning_rate=4e-3, weight_decay=1e-4, schedule="poly", warmup=20),
-        steps=steps, batch_size=8, evaluate_every=max(1, steps // 6), seed=seed)
+        steps=steps, batch_size=8, evaluate_every=max(25, steps // 8), seed=seed)
     with running(out):
         print_outcome(train(config, out, ProgressBar(), overwrite=True))

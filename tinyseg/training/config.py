@@ -147,6 +147,8 @@ class Config(_Values):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} {value}: needs {name} >= 1")
+        if self.optim.clip_norm is not None and not self.optim.clip_norm > 0:
+            raise ArgumentError(f"clip_norm {self.optim.clip_norm}: needs clip_norm > 0, or None")
         for name, value in (("seed", self.seed), ("workers", self.workers)):
             if value < 0:
                 raise ArgumentError(f"{name} {value}: needs {name} >= 0")

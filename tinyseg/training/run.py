@@ -72,6 +72,8 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     channels = config.data.channels
     tinyseg.manual_seed(config.seed)
     model = models.build(config.model.name, channels, len(classes), **config.model.options)
+    # A size that the net cannot take should be said before anything is written.
+    model.output_size(config.augment.crop or training[0].size)
     normalize = _normalization(checkpoint, folder) if checkpoint else normalization_of(training)
     loader = DataLoader(training, config.batch_size, augmentation(config.augment, config.optim.border_weights),
                         seed=config.seed, workers=config.workers, normalize=normalize,

@@ -89,7 +89,8 @@ class Trainer:
             self.save(LAST)                          # from here on there is always something to resume from
         self.listener.started(self.step, self.total)
         try:
-            with _stop_requests() as stop:
+            # An overflow is found out, and told with more, by the check of the loss.
+            with _stop_requests() as stop, np.errstate(over="ignore", invalid="ignore"):
                 batches = self._batches()
                 while self.step < self.total:
                     self._advance(batches)

@@ -1,0 +1,191 @@
+"""The commands, run as a user runs them."""
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyseg.data import StreetScenes, read_mask
+
+SMALL = ("--base-channels", 4, "--depth", 2, "--batch-size", 2, "--steps", 4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, street):
+    """A short run on files."""
+    import subprocess
+    import sys
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    done = subprocess.run([sys.executable, "-c", "from tinyseg.cli import main; main()", "train", "--images",
+                           street / "images", "--masks", street / "masks", "--classes", street / "classes.txt",
+                           *map(str, SMALL), "--out", folder], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "most frequent class" in done.stdout
+    assert str(folder / "report.html") in done.stdout
+    return folder
+
+
+def test_a_demo_leaves_everything_it_promises(tinyseg, tmp_path):
+    out = tinyseg("demo", "--steps", 6).stdout
+    folder = tmp_path / "runs" / "demo"
+    assert {p.name for p in folder.iterdir()} == {"report.html", "metrics.csv", "config.json", "best.safetensors",
+                                                  "last.safetensors"}
+    assert re.search(r"mIoU 0\.\d+, and 0\.\d+ for always answering the most frequent class", out)
+    assert out.strip().endswith("report.html")
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 7))
+    assert rows[-1]["mean_iou"]
+    page = (folder / "report.html").read_text()
+    assert all(name in page for name in StreetScenes.classes)
+    tinyseg("demo", "--steps", 2)                    # a second demo replaces the first
+
+
+def test_evaluate_repeats_what_training_found(tinyseg, run):
+    with (run / "metrics.csv").open() as file:
+        best = max(float(row["mean_iou"]) for row in csv.DictReader(file) if row["mean_iou"])
+    found = json.loads(tinyseg("evaluate", run, "--json").stdout)
+    assert found["mean_iou"] == pytest.approx(best, abs=1e-12)
+    table = tinyseg("evaluate", run).stdout
+    assert "frequency-weighted IoU" in table
+    assert all(name in table for name in StreetScenes.classes)
+
+
+def test_evaluate_on_other_images(tinyseg, run, street):
+    found = json.loads(tinyseg("evaluate", run / "last.safetensors", "--images", street / "images", "--masks",
+                               street / "masks", "--json").stdout)
+    assert 0 <= found["pixel_accuracy"] <= 1
+
+
+def test_predict_writes_overlay_mask_and_probabilities(tinyseg, run, street, tmp_path):
+    tinyseg("predict", run, street / "images", "--out", "all")
+    tinyseg("predict", run, street / "images" / "street_00000.png", f"{street}/images/*1.png", "--out", "some",
+            "--probabilities", "--no-overlay")
+    assert len(list((tmp_path / "all").glob("*_mask.png"))) == 8
+    assert len(list((tmp_path / "all").glob("*_overlay.png"))) == 8
+    assert {p.name for p in (tmp_path / "some").iterdir()} == {
+        f"street_0000{i}_{what}" for i in (0, 1) for what in ("mask.png", "probabilities.npz")}
+    mask = read_mask(tmp_path / "some" / "street_00000_mask.png")
+    stored = np.load(tmp_path / "some" / "street_00000_probabilities.npz")
+    assert stored["probabilities"].shape == (8, 32, 48)
+    # float16 keeps three digits, so a near tie may fall the other way
+    assert np.mean(stored["probabilities"].argmax(axis=0) == mask) > 0.99
+    assert tuple(stored["classes"]) == StreetScenes.classes
+    assert Image.open(tmp_path / "all" / "street_00000_mask.png").mode == "P"
+
+
+def test_predict_in_tiles(tinyseg, run, street, tmp_path):
+    tinyseg("predict", run, street / "images" / "street_00003.png", "--tile", 24, "--overlap", 8)
+    assert read_mask(tmp_path / "predictions" / "street_00003_mask.png").shape == (32, 48)
+
+
+def test_resume_goes_on(tinyseg, run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    assert "4 steps" in tinyseg("train", "--resume", "--out", "copy").stdout
+
+
+def test_info(tinyseg):
+    assert "numba" in tinyseg("info").stdout
+    found = json.loads(tinyseg("info", "--json").stdout)
+    assert {"tinyseg", "python", "threads", "features", "cuda", "kernel cache"} <= found.keys()
+
+
+def test_help_reads_like_documentation(tinyseg):
+    text = tinyseg("train", "--help").stdout
+    for word in ("Data", "Augmentation", "Loss and optimiser", "--resume", "bit for bit"):
+        assert word in text
+
+
+def wrong(tinyseg, *arguments):
+    """What the command says in its one line; exit status 2, no traceback."""
+    done = tinyseg(*arguments, status=2)
+    lines = [line for line in done.stderr.splitlines() if "compiling" not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("tinyseg: ")
+    return lines[0]
+
+
+@pytest.fixture
+def folders(street, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(street, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def train(folders, *more):
+    return ("train", "--images", folders / "images", "--masks", folders / "masks", *SMALL, *more)
+
+
+def spoil(path, content=b""):
+    path.write_bytes(content)
+
+
+def test_bad_images_and_masks(tinyseg, folders):
+    image, mask = folders / "images" / "street_00002.png", folders / "masks" / "street_00002.png"
+    good_image, good_mask = image.read_bytes(), mask.read_bytes()
+    for content in (b"", b"this is text", good_image[:200]):
+        spoil(image, content)
+        assert "street_00002.png" in wrong(tinyseg, *train(folders))
+    image.write_bytes(good_image)
+    mask.unlink()
+    assert "street_00002" in wrong(tinyseg, *train(folders))
+    Image.new("L", (9, 9)).save(mask)
+    assert re.search(r"street_00002.*9", wrong(tinyseg, *train(folders)))
+    mask.write_bytes(good_mask)
+    assert re.search(r"label|value", wrong(tinyseg, *train(folders, "--num-classes", 3)))
+    assert not (folders.parent / "runs").exists()    # nothing half-written
+
+
+def test_no_images(tinyseg, folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in wrong(tinyseg, "train", "--images", "empty", "--masks", "empty")
+    assert "nowhere" in wrong(tinyseg, "train", "--images", "nowhere", "--masks", "nowhere")
+    assert "--masks" in wrong(tinyseg, "train", "--images", "empty")
+
+
+def test_a_size_the_net_cannot_take(tinyseg, folders):
+    assert re.search(r"at least 64", wrong(tinyseg, *train(folders, "--depth", 6)))
+    assert re.search(r"nearest legal sizes|at least", wrong(tinyseg, *train(folders, "--padding", "valid",
+                                                                             "--crop", 30)))
+
+
+def test_a_run_folder_that_cannot_be(tinyseg, folders, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert "file" in wrong(tinyseg, *train(folders, "--out", "file/run"))
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_checkpoints_that_are_none(tinyseg, run, street, tmp_path):
+    for content in (b"", b"not safetensors", (run / "best.safetensors").read_bytes()[:-100]):
+        (tmp_path / "bad.safetensors").write_bytes(content)
+        assert "bad.safetensors" in wrong(tinyseg, "predict", "bad.safetensors", street / "images")
+        assert not (tmp_path / "predictions").exists()
+    from safetensors.numpy import save_file
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
+    assert "foreign.safetensors" in wrong(tinyseg, "predict", "foreign.safetensors", street / "images")
+    assert "no-such" in wrong(tinyseg, "evaluate", "no-such")
+    (tmp_path / "hollow").mkdir()
+    assert "hollow" in wrong(tinyseg, "evaluate", "hollow")
+
+
+def test_inputs_that_are_not_there(tinyseg, run):
+    assert "nothing/*.png" in wrong(tinyseg, "predict", run, "nothing/*.png")
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--loss", "guess"), ("--optimizer", "hope"), ("--schedule", "whenever"), ("--crop", "big"), ("--scale", "1"),
+    ("--class-weights", "1,2"), ("--lr", "-1"), ("--steps", "0"), ("--norm", "instance"), ("--up", "sideways"),
+    ("--street", "4", "--voc", "x"), ("--mask-encoding", "morse"), ("--val-fraction", "0"), ("--clip-norm", "0")])
+def test_options_that_are_not_legal(tinyseg, folders, arguments, tmp_path):
+    source = () if "--street" in arguments else train(folders)[1:]
+    message = wrong(tinyseg, "train", *source, *arguments)
+    assert "Traceback" not in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_debug_shows_the_traceback(tinyseg):
+    assert "Traceback" in tinyseg("--debug", "evaluate", "no-such", status=1).stderr
