@@ -135,7 +135,7 @@ def test_registry():
     assert "unet" in names()
     with pytest.raises(ArgumentError, match="no model 'nit'"):
         build("nit", 3, 2)
-    with pytest.raises(ArgumentError, match="unet: .*depths"):
+    with pytest.raises(ArgumentError, match=r"unet:.*depths"):
         build("unet", 3, 2, depths=3)
     with pytest.raises(ArgumentError, match="padding 'full'"):
         build("unet", 3, 2, padding="full")
