@@ -78,7 +78,7 @@ def confusion_figure(confusion: ConfusionMatrix, classes: Sequence[str] | None =
     names = confusion.classes if classes is None else classes
     n, total = confusion.num_classes, confusion.truth_pixels[:, None]
     share = np.divide(confusion.counts, total, out=np.zeros((n, n)), where=total > 0)
-    cell = 0.36 if n > 6 else 0.6
+    cell = 0.6 if n <= 6 else 0.36 if n <= 30 else 0.2      # inches
     fig = figure(n * cell + 1.9, n * cell + 1.7)
     ax = axes(fig, "")
     corner = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) - 0.5
@@ -91,7 +91,7 @@ def confusion_figure(confusion: ConfusionMatrix, classes: Sequence[str] | None =
             if share[at] >= 0.005:
                 ax.text(at[1], at[0], f"{100 * share[at]:.0f}", ha="center", va="center_baseline",
                         fontsize=8 if n > 6 else 10, color=COLORS["on-accent" if share[at] > 0.55 else "ink"])
-    size = 9 if n <= 30 else max(4, 270 / n)
+    size = 9 if n <= 30 else 8
     upright = n > 6 or max(map(len, names)) > 7
     ax.set_xticks(range(n), names, rotation=90 * upright, fontsize=size, parse_math=False)
     ax.set_yticks(range(n), names, fontsize=size, parse_math=False)

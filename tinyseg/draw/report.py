@@ -89,9 +89,10 @@ def _page(report: Report) -> str:
     sections.append(_section("What it confuses", _confusion(report)))
     if report.layers:
         sections.append(_section("The net", _layers(report.layers)))
+    surroundings = {name: fact for name, fact in report.facts.items() if name != "duration"}
     sections.append('<div class="two">'
                     + _section("Configuration", _pairs(report.config))
-                    + _section("Environment", _pairs(report.facts)) + "</div>")
+                    + _section("Environment", _pairs(surroundings)) + "</div>")
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -205,8 +206,9 @@ def _classes(report: Report) -> str:
 def _confusion(report: Report) -> str:
     svg = to_svg(confusion_figure(report.confusion, report.classes), "Confusion matrix")
     n = len(report.classes)
-    # Small matrices keep their size, large ones scroll on a phone rather than shrink out of sight.
-    widths = f"max-width:{min(1080, 260 + 50 * n)}px;min-width:{min(760, 160 + 26 * n)}px"
+    # Small matrices keep their size; large ones scroll rather than shrink out of sight.
+    least = max(min(760, 160 + 26 * n), 15 * n)
+    widths = f"max-width:{max(min(1080, 260 + 50 * n), least)}px;min-width:{least}px"
     return (f'<div class="card wide"><div style="{widths};margin:auto">{svg}</div></div>\n'
             '<p class="note">Each row: of the pixels of this class, the percentage answered with each class.</p>')
 

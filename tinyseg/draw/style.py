@@ -77,7 +77,7 @@ def to_svg(figure: "Figure", label: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg"):]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)                     # those nothing refers to
+    svg = re.sub(r'<g id="[^"]*"(/?)>', r"<g\1>", svg)               # nothing refers to these
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" stroke-linejoin="round" ', 1)
     for name, color in COLORS.items():
