@@ -22,7 +22,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndar
     """x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W').  Threads share the images and bands."""
     y = np.empty((len(x), len(weight), *geometry.output_size), x.dtype)
     kernel = _as_matrix(weight, geometry.groups)                         # (G, O/G, C/G·K)
-    pixels = y.reshape(len(x), *kernel.shape[:2], -1)                    # (N, G, O/G, L)
+    pixels = _as_pixels(y, geometry)                                     # (N, G, O/G, L)
 
     def multiply(item: tuple[int, range]) -> None:
         n, rows = item
@@ -37,7 +37,7 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
     """The transpose of `conv2d` in x, which is also transposed convolution: Col2im · Wᵀ.  Threads share channels."""
     x = np.zeros((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size), grad.dtype)
     kernel = _as_matrix(weight, geometry.groups)
-    pixels = grad.reshape(len(x), *kernel.shape[:2], -1)
+    pixels = _as_pixels(grad, geometry)
 
     def spread(share: _Share) -> None:
         transposed = kernel[share.groups, :, share.columns].mT           # (G, C/G·K, O/G)
@@ -53,7 +53,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     """The transpose of `conv2d` in the weight: dy · Im2col(x)ᵀ, summed over the batch.  Threads share channels."""
     weight = np.zeros((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size), x.dtype)
     kernel = _as_matrix(weight, geometry.groups)
-    pixels = grad.reshape(len(x), *kernel.shape[:2], -1)
+    pixels = _as_pixels(grad, geometry)
 
     def gather(share: _Share) -> None:
         mine = kernel[share.groups, :, share.columns]
@@ -86,6 +86,12 @@ def col2im(columns: np.ndarray, geometry: ConvGeometry, rows: range, x: np.ndarr
 def _as_matrix(weight: np.ndarray, groups: int) -> np.ndarray:
     """(O, C/G, K_h, K_w) -> (G, O/G, C/G·K)."""
     return weight.reshape(groups, len(weight) // groups, -1)
+
+
+def _as_pixels(y: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """(N, O, H', W') -> (N, G, O/G, L)."""
+    n, channels, height, width = y.shape
+    return y.reshape(n, geometry.groups, channels // geometry.groups, height * width)
 
 
 def _bands(x: np.ndarray, geometry: ConvGeometry, at_least: int = 1) -> Iterator[range]:

@@ -46,7 +46,7 @@ def _forward(x, weight, y, stride, near, dilation, groups):
                                 h = p * stride[0] - near[0] + u * dilation[0]
                                 w = q * stride[1] - near[1] + v * dilation[1]
                                 if 0 <= h < H and 0 <= w < W:
-                                    total += float(x[n, first + c, h, w]) * weight[o, c, u, v]
+                                    total += np.float64(x[n, first + c, h, w]) * weight[o, c, u, v]
                     y[n, o, p, q] = total
 
 
@@ -64,7 +64,7 @@ def _input_grad(grad, weight, x, stride, near, dilation, groups):
                                 h = p * stride[0] - near[0] + u * dilation[0]
                                 w = q * stride[1] - near[1] + v * dilation[1]
                                 if 0 <= h < H and 0 <= w < W:
-                                    x[n, first + c, h, w] += float(grad[n, o, p, q]) * weight[o, c, u, v]
+                                    x[n, first + c, h, w] += np.float64(grad[n, o, p, q]) * weight[o, c, u, v]
 
 
 @jit(parallel=True)
@@ -82,5 +82,5 @@ def _weight_grad(grad, x, weight, stride, near, dilation, groups):
                                 h = p * stride[0] - near[0] + u * dilation[0]
                                 w = q * stride[1] - near[1] + v * dilation[1]
                                 if 0 <= h < H and 0 <= w < W:
-                                    total += float(grad[n, o, p, q]) * x[n, first + c, h, w]
+                                    total += np.float64(grad[n, o, p, q]) * x[n, first + c, h, w]
                     weight[o, c, u, v] = total

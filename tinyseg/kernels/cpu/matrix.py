@@ -61,14 +61,14 @@ def kernel_matrix(weight: np.ndarray, geometry: ConvGeometry) -> SparseMatrix:
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """y = C x.  x (N, C, H, W) -> (N, O, H', W')."""
-    y = kernel_matrix(weight, geometry) @ x.reshape(len(x), -1)
-    return y.reshape(len(x), -1, *geometry.output_size)
+    y = kernel_matrix(weight, geometry) @ _as_vectors(x)
+    return y.reshape(len(x), len(weight), *geometry.output_size)
 
 
 def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """x = Cᵀ y.  grad (N, O, H', W') -> (N, C, H, W)."""
-    x = kernel_matrix(weight, geometry).T @ grad.reshape(len(grad), -1)
-    return x.reshape(len(grad), -1, *geometry.input_size)
+    x = kernel_matrix(weight, geometry).T @ _as_vectors(grad)
+    return x.reshape(len(grad), weight.shape[1] * geometry.groups, *geometry.input_size)
 
 
 def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
@@ -76,10 +76,16 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     shape = (grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size)
     pattern = _pattern(geometry, *shape[:2])
     products = np.zeros(len(pattern.values))
-    for y_n, x_n in zip(grad.reshape(len(grad), -1), x.reshape(len(x), -1), strict=True):
+    for y_n, x_n in zip(_as_vectors(grad), _as_vectors(x), strict=True):
         products += y_n[pattern.rows] * x_n[pattern.indices].astype(np.float64)
     weight = np.bincount(pattern.values, products, minlength=int(np.prod(shape)))
     return weight.reshape(shape).astype(x.dtype)
+
+
+def _as_vectors(maps: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) -> (N, C·H·W)."""
+    n, c, h, w = maps.shape
+    return maps.reshape(n, c * h * w)
 
 
 @lru_cache(maxsize=32)
@@ -124,5 +130,5 @@ def _product(indptr, indices, values, x, y):
         for n in range(len(x)):
             total = 0.0
             for e in range(indptr[r], indptr[r + 1]):
-                total += float(values[e]) * x[n, indices[e]]
+                total += np.float64(values[e]) * x[n, indices[e]]
             y[n, r] = total
