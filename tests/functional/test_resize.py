@@ -47,6 +47,7 @@ def test_a_scale_factor_takes_the_place_of_the_quotient():
     assert y.shape == (1, 1, 7, 7)                   # floor(7.5)
     np.testing.assert_allclose(y.numpy()[0, 0, 1, 1], np.mean(x[0, 0, :2, :2]))  # at (1 + 1/2) / 1.5 - 1/2 = 1/2
     assert F.interpolate(x, scale_factor=(2, 0.5)).shape == (1, 1, 10, 2)
+    assert F.interpolate(x, scale_factor=1.1, mode="bilinear").tolist() == x.tolist()    # 5 pixels stay 5
 
 
 @given(size=SIZES, new=SIZES, mode=MODES, data=st.data())

@@ -41,8 +41,8 @@ def interpolate(x: Any, size: int | Sequence[int] | None = None, scale_factor: f
                     the first pixel counts as on it; pixels are areas.  True: at x' · (H-1)/(H'-1); the outer pixels'
                     centres meet, and a size of 1 takes the first.  Models trained with one are wrong with the other.
     Whole numbers (label maps, as (N, 1, H, W)) can be resized by the nearest modes only.  With `scale_factor` the
-    formulas use it in place of H'/H, as PyTorch does.  "nearest" is evaluated exactly; PyTorch rounds H/H' to float32
-    first, which for a few sizes takes the neighbour.
+    formulas use it in place of H'/H, as PyTorch does (but an axis whose size stays is left alone).  "nearest" is
+    evaluated exactly; PyTorch rounds H/H' to float32 first, which for a few sizes takes the neighbour.
     Returns (N, C, H', W').  Raises ShapeError, ArgumentError, DTypeError.
     """
     one_of("interpolate", "mode", mode, ("nearest", "nearest-exact", "bilinear"))
@@ -74,6 +74,9 @@ def interpolate(x: Any, size: int | Sequence[int] | None = None, scale_factor: f
 
 
 def _axis_map(i: int, o: int, scale: float | None, mode: str, align_corners: bool) -> AxisMap:
+    # An axis whose size stays is left alone, whatever the factor; PyTorch's nearest also takes twice the size so.
+    if (o == i and mode != "nearest-exact") or (o == 2 * i and mode == "nearest"):
+        scale = None
     if mode == "bilinear":
         return axis.bilinear(i, o, scale, align_corners)
     return axis.nearest(i, o, scale, centred=mode == "nearest-exact")
