@@ -18,8 +18,8 @@ def border_weight_map(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0, ba
     d1, d2  distances in pixels, centre to centre, from a background pixel to the nearest and the second nearest
             cell.  A cell is a 4-connected region of equal label, so a diagonal line one pixel thin parts two.
     w0      the weight added where two cells touch; sigma, in pixels, how fast it falls
-    w_c     balances the classes when `balance` is true: P / (K · n_c) for a class of n_c pixels among P labelled
-            ones of K classes, at most 10 so that one stray pixel does not rule the loss; otherwise 1
+    w_c     balances background and cells when `balance` is true: half the labelled pixels over those of the
+            side that x is on, at most 10 so that one stray pixel does not rule the loss; otherwise 1
 
     The second term is 0 on cells and where d1 + d2 > 6 sigma, where it is below 2e-8 · w0.  Where there
     are fewer than two cells it is 0 everywhere.  Ronneberger et al. 2015, "U-Net", equation 2.
@@ -32,7 +32,11 @@ def border_weight_map(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0, ba
     mask = np.ascontiguousarray(mask, np.int32)
     labelled = mask != ignore_index
 
-    weight = _class_weights(mask, labelled) if balance else labelled.astype(np.float32)
+    weight = labelled.astype(np.float32)
+    sides = [(mask == background) & labelled, (mask != background) & labelled]
+    if balance and all(side.any() for side in sides):
+        for side in sides:
+            weight[side] = min(labelled.sum() / (2 * side.sum()), LARGEST_BALANCE)
     cells, count = kernels.label_cells(mask, background, ignore_index)
     if count >= 2 and w0 > 0:
         squares, owners = np.empty((*mask.shape, 2), np.int64), np.empty((*mask.shape, 2), np.int32)
@@ -40,15 +44,6 @@ def border_weight_map(mask: np.ndarray, w0: float = 10.0, sigma: float = 5.0, ba
         kernels.vertical_distances(cells, squares, owners)
         kernels.two_nearest(cells, int(6 * sigma), squares, owners, nearest)
         distance = np.sqrt(nearest).sum(axis=2)
-        between = (mask == background) & (distance <= 6 * sigma)
+        between = sides[0] & (distance <= 6 * sigma)
         weight[between] += (w0 * np.exp(-distance[between] ** 2 / (2 * sigma**2))).astype(np.float32)
-    return weight
-
-
-def _class_weights(mask: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    classes, position, counts = np.unique(mask[labelled], return_inverse=True, return_counts=True)
-    weight = np.zeros(mask.shape, np.float32)
-    if len(classes):
-        share = counts.sum() / (len(classes) * counts)
-        weight[labelled] = np.minimum(share, LARGEST_BALANCE).astype(np.float32)[position]
     return weight

@@ -34,6 +34,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: does not exist; check the name and the folder") from error
     except IsADirectoryError as error:
         raise DataError(f"{path}: is a folder; name an image file in it") from error
+    except PermissionError as error:
+        raise DataError(f"{path}: may not be read; change its permissions") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: is not an image that Pillow can read; convert it to PNG or JPEG") from error
     except Image.DecompressionBombError as error:

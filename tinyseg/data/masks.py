@@ -55,8 +55,8 @@ class Masks:
         position = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
         unknown = self.codes[position] != codes
         if unknown.any():
-            raise DataError(f"{path}: holds the value {_told(int(codes[unknown][0]), self.encoding)}, which no mask "
-                            "held when the set was scanned; the file has changed: open the data set again")
+            raise DataError(f"{path}: holds {_told(int(codes[unknown][0]), self.encoding)}, which no mask held "
+                            "when the set was scanned; the file has changed: open the data set again")
         return self.labels[position]
 
 
@@ -118,7 +118,12 @@ def recognise(paths: Sequence[Path], images: Sequence[Path | None] | None = None
     notices: list[str] = []
     chosen = _choose(contents, num_classes, ignore_value, notices) if encoding == "auto" else encoding
     codes, labels, palette = _number(contents, chosen, encoding == "auto", notices)
-    labels = np.where(codes == _code(ignore_value, chosen), IGNORE, labels).astype(np.uint8)
+    if ignore_value is not None:
+        void = codes == _code(ignore_value, chosen)
+        labels = np.where(void, IGNORE, labels)
+        notices.append(f"masks: {_told(_code(ignore_value, chosen), chosen)} " +
+                       ('is read as "ignore" (255)' if void.any() else "(ignore_value) never appears"))
+    labels = labels.astype(np.uint8)
     classes = labels[labels != IGNORE]
     if not len(classes):
         raise DataError(f"{paths[0].parent}: no mask has a labelled pixel, all are ignored (255); "
@@ -159,8 +164,10 @@ def _number(contents: list[Contents], encoding: str, auto: bool,
     palette = voc_palette()
     if encoding == "binary":
         codes = _union(_values(file) for file in contents)
-        lossy = any(file.lossy for file in contents)
-        return codes, (codes >= (128 if lossy else 1)).astype(np.uint8), palette
+        least = 128 if any(file.lossy for file in contents) else 1
+        if not auto:
+            notices.append(f"masks: values from {least} up are read as class 1, others as class 0")
+        return codes, (codes >= least).astype(np.uint8), palette
     if encoding == "index":
         for file in contents:
             if not _grey([file]):
@@ -226,9 +233,7 @@ def _union(codes: Iterable[np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(list(codes)))
 
 
-def _code(value: IgnoreValue, encoding: str) -> int:
-    if value is None:
-        return -1
+def _code(value: int | tuple[int, int, int], encoding: str) -> int:
     if isinstance(value, tuple):
         red, green, blue = value
         return red << 16 | green << 8 | blue

@@ -1,5 +1,6 @@
 """One image with what is known about it, and what a data set is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -60,6 +61,7 @@ class Dataset(Protocol):
     classes: tuple[str, ...]
     palette: np.ndarray         # uint8 (256, 3): the colour of each label, 255 included
     ignore_index: int           # always IGNORE
+    notices: Sequence[str]      # what to tell whoever uses the data, a line each
 
     def __len__(self) -> int: ...
 

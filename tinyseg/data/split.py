@@ -24,6 +24,7 @@ class Subset:
                                     f"needs 0 <= index < {len(dataset)}")
         self.classes = dataset.classes
         self.palette = dataset.palette
+        self.notices = dataset.notices
 
     def __len__(self) -> int:
         return len(self.indices)

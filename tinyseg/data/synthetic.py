@@ -27,6 +27,7 @@ class StreetScenes:
 
     classes = CLASSES
     ignore_index = IGNORE
+    notices = ()
 
     def __init__(self, count: int, size: tuple[int, int] = (96, 128), seed: int = 0, first: int = 0):
         if count < 1 or seed < 0 or first < 0:
