@@ -75,9 +75,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str
     """
     x, weight, bias = _operands("conv2d", x, weight, bias)
     channels, outputs = x.shape[1], weight.shape[0]
-    if groups < 1 or channels % groups or outputs % groups:
-        raise ArgumentError(f"conv2d: groups {groups} with {channels} channels in and {outputs} out; "
-                            f"needs groups >= 1 that divides both")
+    if not hasattr(groups, "__index__") or groups < 1 or channels % groups or outputs % groups:
+        raise ArgumentError(f"conv2d: groups {groups!r} with {channels} channels in and {outputs} out; "
+                            "needs a whole number >= 1 that divides both")
     if weight.shape[1] * groups != channels:
         raise ShapeError(f"conv2d: input of {channels} channels, weight {weight.shape} with groups {groups}; needs "
                          f"C = weight.shape[1]·groups = {weight.shape[1] * groups}")
@@ -107,9 +107,9 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     if weight.shape[0] != channels:
         raise ShapeError(f"conv_transpose2d: input of {channels} channels, weight {weight.shape}; "
                          f"needs C = weight.shape[0] = {weight.shape[0]}")
-    if groups < 1 or channels % groups:
-        raise ArgumentError(f"conv_transpose2d: groups {groups} with {channels} channels in; "
-                            "needs groups >= 1 that divides them")
+    if not hasattr(groups, "__index__") or groups < 1 or channels % groups:
+        raise ArgumentError(f"conv_transpose2d: groups {groups!r} with {channels} channels in; "
+                            "needs a whole number >= 1 that divides them")
     with _naming("conv_transpose2d"):
         geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
                                            groups)
