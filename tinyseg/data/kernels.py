@@ -131,7 +131,9 @@ def vertical_distances(cells, squares, owners):
 
 @jit
 def two_nearest(cells, radius, squares, owners, nearest):
-    """Squared distances (H, W, 2) to the nearest and second nearest cell, FAR beyond `radius` pixels.
+    """Squared distances (H, W, 2) of pixels outside cells to the nearest and second nearest cell.
+
+    They are FAR beyond `radius` pixels across, and for the pixels of cells themselves.
 
     A cell that is among the two nearest of a pixel is, in the column where it comes closest, among the two
     nearest of that column: otherwise two others would be closer.  So columns are searched first.
@@ -142,6 +144,9 @@ def two_nearest(cells, radius, squares, owners, nearest):
         for x in range(width):
             best[:] = FAR
             owner[:] = 0
+            if cells[y, x] != 0:
+                nearest[y, x] = best
+                continue
             for across in range(radius + 1):
                 if across * across >= best[1]:
                     break

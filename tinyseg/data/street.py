@@ -6,6 +6,7 @@ pixels' centres, so that its edges are hard and exact.
 """
 
 from itertools import pairwise
+from math import exp, sqrt
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,6 +31,7 @@ PAINTS = ((28, 28, 32), (200, 200, 204), (235, 235, 235), (120, 124, 130), (130,
           (70, 90, 60), (170, 140, 90), (90, 110, 140))         # of cars
 CLOTHES = ((30, 34, 48), (150, 40, 44), (60, 80, 120), (200, 190, 175), (90, 96, 60), (120, 120, 124), (210, 170, 60),
            (20, 20, 22), (70, 120, 90))
+GLASS = ((60, 70, 84), (120, 140, 160), (40, 40, 44), (190, 180, 140))
 SKINS = ((236, 200, 170), (198, 150, 118), (140, 96, 70), (92, 62, 46))
 LEAVES = ((62, 92, 44), (84, 112, 52), (48, 74, 48), (120, 118, 50), (146, 96, 44))
 
@@ -40,7 +42,7 @@ class Street:
     def __init__(self, size: tuple[int, int], rng: np.random.Generator):
         self.rng = rng
         self.height, self.width = (length * OVERSAMPLING for length in size)
-        self.focal = 0.95 * np.sqrt(self.height * self.width)
+        self.focal = 0.95 * sqrt(self.height * self.width)
         self.camera = rng.uniform(1.5, 2.9)                     # metres above the ground
         self.vanishing = (self.width * rng.uniform(0.34, 0.66), self.height * rng.uniform(0.36, 0.52))
 
@@ -101,7 +103,7 @@ class Street:
 
     def seen(self, color, depth: float, light: float = 1.0) -> tuple[int, int, int]:
         """A colour in this light, paled by the air between."""
-        clear = float(np.exp(-depth / self.mist))
+        clear = exp(-depth / self.mist)
         return tuple(min(255, max(0, int(value * light * clear + haze * (1 - clear))))
                      for value, haze in zip(color, self.haze, strict=True))
 
@@ -167,42 +169,36 @@ class Street:
             for x in np.arange(left + 0.5, right - 0.5, 1.1):
                 self.ground(x, x + 0.55, near, near + 3, white, LANE_MARKING)
 
-    def houses(self, side: int):
-        """Buildings along one side from far to near, as things to paint: (distance, function)."""
+    def paint_houses(self, side: int) -> None:
+        """The buildings along one side, from far to near.  Some are set back, some missing."""
         z, wall = HORIZON, self.middle + side * (self.road + self.sidewalk)
         while z > 3:
             length = self.rng.uniform(6, 16)
             if self.rng.random() > 0.12:
-                near, setback = max(z - length, 1.5), self.rng.choice([0.0, 0.0, 0.6, 2.5])
-                color, height = self.pick(FACADES, 14), float(self.rng.uniform(5, 19))
-                yield near, self.house(side, wall + side * setback, near, z, height, color)
+                setback = self.rng.choice([0.0, 0.0, 0.6, 2.5])
+                self.paint_house(side, wall + side * setback, max(z - length, 1.5), z)
             z -= length
 
-    def house(self, side: int, wall: float, near: float, far: float, height: float, color):
-        floor, bay = self.rng.uniform(2.8, 3.5), self.rng.uniform(1.8, 3.2)
-        glass = self.pick(((60, 70, 84), (120, 140, 160), (40, 40, 44), (190, 180, 140)))
+    def paint_house(self, side: int, wall: float, near: float, far: float) -> None:
+        height, floor, bay = self.rng.uniform(5, 19), self.rng.uniform(2.8, 3.5), self.rng.uniform(1.8, 3.2)
+        color, glass = self.pick(FACADES, 14), self.pick(GLASS)
         shop = self.pick(FACADES + CLOTHES) if self.rng.random() < 0.4 else None
-        light = self.sun[0 if side < 0 else 1]
-
-        def paint():
-            outer = wall + side * 14
-            self.upright(*sorted((wall, outer)), 0, height, near, color, BUILDING, 0.86)
-            self.wall(wall, 0, height, near, far, color, BUILDING, light)
-            self.wall(wall, height - 0.4, height, near, far, color, None, light * 0.7)
-            if shop:
-                self.wall(wall, 0, 0.85 * floor, near, far, shop, None, light)
-            if near > 45:
-                return
-            for low in np.arange(floor if shop else 0.9, height - 2, floor):
-                for start in np.arange(near + 0.6, far - 1.2, bay):
-                    if start > 2.5:
-                        self.wall(wall, low + 0.3, low + 0.55 * floor, start, start + 0.5 * bay, glass, None, light)
-                if near > 4:
-                    for start in np.arange(0.8, 9, bay):
-                        inner = wall + side * start
-                        self.upright(*sorted((inner, inner + side * 0.5 * bay)), low + 0.3, low + 0.55 * floor, near,
-                                     glass, None, 0.86)
-        return paint
+        light, end_light = self.sun[0 if side < 0 else 1], 0.86
+        self.upright(*sorted((wall, wall + side * 14)), 0, height, near, color, BUILDING, end_light)
+        self.wall(wall, 0, height, near, far, color, BUILDING, light)
+        self.wall(wall, height - 0.4, height, near, far, color, None, light * 0.7)
+        if shop:
+            self.wall(wall, 0, 0.85 * floor, near, far, shop, None, light)
+        if near > 45:                                           # its windows would be smaller than a pixel
+            return
+        for sill in np.arange(floor + 0.3 if shop else 1.2, height - 1.7, floor):
+            lintel = sill + 0.55 * floor - 0.3
+            for start in np.arange(near + 0.6, far - 1.2, bay):
+                if start > 2.5:
+                    self.wall(wall, sill, lintel, start, start + 0.5 * bay, glass, None, light)
+            if near > 4:
+                for start in wall + side * np.arange(0.8, 9, bay):
+                    self.upright(*sorted((start, start + side * 0.5 * bay)), sill, lintel, near, glass, None, end_light)
 
     def wall(self, x: float, low: float, high: float, near: float, far: float, color, label, light: float) -> None:
         self.paint(((x, low, near), (x, low, far), (x, high, far), (x, high, near)), color, label, light)
@@ -273,9 +269,8 @@ class Street:
         return paint
 
     def furnish(self) -> None:
-        """Everything that stands on the ground, the farthest first, so that the nearer covers it."""
-        rng = self.rng
-        things = [thing for side in (-1, 1) for thing in self.houses(side)]
+        """Everything that stands on the street, the farthest first, so that the nearer covers it."""
+        rng, things = self.rng, []
         for side in (-1, 1):
             kerb = self.middle + side * self.road
             if rng.random() < 0.7:
@@ -332,6 +327,8 @@ def draw_street(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.nda
     light = street.shade()
     street.picture = Image.composite(street.picture, Image.new("RGB", street.picture.size), light)
     street.on_picture = ImageDraw.Draw(street.picture)
+    for side in (-1, 1):            # houses first: seen from the road, whatever is on the street is before them
+        street.paint_houses(side)
     street.furnish()
 
     half = OVERSAMPLING // 2
