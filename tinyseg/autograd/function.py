@@ -182,10 +182,10 @@ class Function:
         grads = self.backward(*(xp.zeros(shape, dtype=dtype) if g is None else g
                                 for g, (shape, dtype) in zip(cotangents, self._shapes, strict=True)))
         grads = grads if isinstance(grads, tuple) else (grads,)
+        self._expect_arrays("backward", grads)
         if len(grads) != len(self.inputs):
             raise ShapeError(f"{self}.backward: returned {len(grads)} gradients for {len(self.inputs)} inputs; "
                              "return one each, None where there is none")
-        self._expect_arrays("backward", grads)
         foreign = [*cotangents, *self._saved, *(t._array for t in self.inputs)]
         for k, (tensor, grad) in enumerate(zip(self.inputs, grads, strict=True)):
             if grad is None or not self.needs_grad[k]:

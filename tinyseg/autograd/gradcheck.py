@@ -44,7 +44,7 @@ def gradcheck(function: Callable[..., Any], inputs: Sequence[Any], *, eps: float
             numeric[index] = (values[0] - values[1]) / (2 * eps)
         error = np.abs(analytic - numeric)
         bound = atol + rtol * np.max(np.abs(numeric), where=np.isfinite(numeric), initial=0)
-        if not np.all(error <= bound):               # written so that nan fails
+        if not np.all(error <= bound):               # written so that nan fails; the bound is finite, so inf does
             worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
             worst = tuple(int(i) for i in worst)
             raise GradientError(f"gradcheck: input {k} of shape {array.shape}, element {worst}: "
@@ -77,7 +77,7 @@ def gradcheck_directional(function: Callable[..., Any], inputs: Sequence[Any], *
             numeric = (values[0] - values[1]) / (2 * eps)
             exact = float(np.sum(analytic * u))
             bound = atol + rtol * max(abs(numeric), float(np.sqrt(np.sum((analytic * u) ** 2))))
-            if not abs(exact - numeric) <= bound:
+            if not (np.isfinite(exact) and abs(exact - numeric) <= bound):       # nan and inf fail
                 raise GradientError(f"gradcheck: input {k} of shape {array.shape}, direction {trial}: "
                                     f"backward gives {exact:.9g}, differences {numeric:.9g}; "
                                     f"allowed |difference| <= {bound:.3g}")

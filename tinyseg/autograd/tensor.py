@@ -134,7 +134,10 @@ class Tensor:
             raise GraphError("assignment: the value requires a gradient, which assignment does not record; "
                              "use where or concatenate")
         with self.writing() as array:
-            array[_raw_index(index)] = value._array if isinstance(value, Tensor) else value
+            try:
+                array[_raw_index(index)] = value._array if isinstance(value, Tensor) else value
+            except (ValueError, IndexError) as error:
+                raise ArgumentError(f"assignment: {error}") from error
 
     def copy_(self, value: Any) -> Tensor:
         """Overwrite with `value`, which must have this tensor's shape."""
