@@ -100,10 +100,12 @@ def test_a_sample_is_changed_anew_each_epoch():
     assert (first.images != second.images).any()
 
 
-def test_two_copies_in_one_epoch_are_changed_differently():
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_two_copies_in_one_epoch_are_changed_differently(batch_size):
     scene = StreetScenes(1, size=(32, 32))[0]
-    batch = next(DataLoader([scene, scene], 2, AUGMENT, shuffle=False).epoch(0))
-    assert (batch.images[0] != batch.images[1]).any()
+    loader = DataLoader([scene, scene], batch_size, AUGMENT, shuffle=False)
+    first, second = np.concatenate([batch.images for batch in loader.epoch(0)])
+    assert (first != second).any()
 
 
 def test_smaller_samples_are_padded_at_bottom_and_right():

@@ -48,6 +48,7 @@ def test_0_and_255_are_two_classes(folder):
 def test_0_and_255_are_class_and_ignore_where_something_says_so(folder, options):
     data = folder({"a": [[0, 255]]}, **options)
     assert data[0].mask.tolist() == [[0, 255]]
+    assert "read as classes 0 and 1" not in told(data)
 
 
 def test_0_and_255_in_a_voc_palette_are_background_and_border(folder, tmp_path):
