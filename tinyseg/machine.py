@@ -2,25 +2,24 @@
 
 import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["facts"]
+__all__ = ["cache_folder", "facts"]
 
 # What the vector kernels ask for, widest first; LLVM's names.
 _FEATURES = ("amx-bf16", "amx-tile", "avx512bf16", "avx512f", "avx2", "fma", "neon")
 
 
 def facts() -> dict[str, Any]:
-    """Versions, threads, CPU features, CUDA and cache, in words that can be printed or written as JSON."""
+    """Versions, threads, CPU features, and CUDA, in words that can be printed or written as JSON; no paths, since reports are shared."""
     import llvmlite.binding as llvm
     import numba
     from numba import cuda
     features = llvm.get_host_cpu_features()
     return {
         "tinyseg": _version("tinyseg"),
-        "python": f"{platform.python_version()} ({sys.executable})",
+        "python": platform.python_version(),
         **{name: _version(name) for name in ("numpy", "numba", "llvmlite", "pillow", "safetensors")},
         "platform": platform.platform(),
         "cpu": f"{_cpu_model()}, {llvm.get_host_cpu_name()}",
@@ -30,8 +29,15 @@ def facts() -> dict[str, Any]:
         "blas": _blas(),
         "jit": "off (NUMBA_DISABLE_JIT is set)" if numba.config.DISABLE_JIT else "on",
         "cuda": "yes" if cuda.is_available() else "no",
-        "kernel cache": numba.config.CACHE_DIR or "beside the kernels, or in the user's cache where that is read-only",
     }
+
+
+def cache_folder() -> str:
+    """Where compiled kernels are kept: beside the sources when that can be written, else in the user's own cache."""
+    import numba
+
+    from tinyseg.kernels.cpu import im2col
+    return numba.config.CACHE_DIR or im2col._gather.stats.cache_path
 
 
 def _version(package: str) -> str:

@@ -11,7 +11,7 @@ __all__ = ["demo"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run; an earlier demo in it is replaced.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the run; replaces an earlier demo.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the scenes, the net and the order of the images.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 400,
 ) -> None:

@@ -147,7 +147,7 @@ def train(
     optim = training.OptimConfig(
         optimizer=optimizer, learning_rate=lr, momentum=momentum, weight_decay=weight_decay, schedule=schedule,
         warmup=warmup, clip_norm=clip_norm, loss=loss, label_smoothing=label_smoothing,
-        class_weights=class_weights if class_weights in (None, "balanced") else _numbers(class_weights, "class-weights"),
+        class_weights=class_weights if class_weights == "balanced" else _numbers(class_weights, "class-weights"),
         border_weights=border_weights)
     config = training.Config(
         data, augment, training.ModelConfig(model, options), optim, epochs=epochs, steps=steps, batch_size=batch_size,

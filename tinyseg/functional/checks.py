@@ -14,11 +14,11 @@ __all__ = ["channels_first", "floating", "images", "naming", "one_of", "per_chan
 _FLOATS = ("float32", "float64")
 
 
-def floating(operation: str, x: Any) -> Tensor:
+def floating(operation: str, x: Any, name: str = "input") -> Tensor:
     """`x` as a tensor of float32 or float64."""
     x = as_tensor(x)
     if x.dtype.name not in _FLOATS:
-        raise DTypeError(f"{operation}: input is {x.dtype}; needs float32 or float64")
+        raise DTypeError(f"{operation}: {name} is {x.dtype}; needs float32 or float64")
     return x
 
 

@@ -7,7 +7,8 @@ from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array, namespace
 from tinyseg.autograd import Function, Tensor, as_tensor
-from tinyseg.errors import ArgumentError, DTypeError, ShapeError, TinysegError
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError
+from tinyseg.functional.checks import floating, images, naming
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
@@ -81,7 +82,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str
     if weight.shape[1] * groups != channels:
         raise ShapeError(f"conv2d: input of {channels} channels, weight {weight.shape} with groups {groups}; needs "
                          f"C = weight.shape[1]·groups = {weight.shape[1] * groups}")
-    with _naming("conv2d"):
+    with naming("conv2d"):
         geometry = ConvGeometry.convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
         y = Conv2d(geometry, algorithm)(x, weight)
     return y if bias is None else _add_bias("conv2d", y, bias)
@@ -110,7 +111,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     if not hasattr(groups, "__index__") or groups < 1 or channels % groups:
         raise ArgumentError(f"conv_transpose2d: groups {groups!r} with {channels} channels in; "
                             "needs a whole number >= 1 that divides them")
-    with _naming("conv_transpose2d"):
+    with naming("conv_transpose2d"):
         geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
                                            groups)
         y = ConvTranspose2d(geometry, algorithm)(x, weight)
@@ -118,12 +119,9 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
 
 
 def _operands(operation: str, x: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, weight = as_tensor(x), as_tensor(weight)
-    for name, t, axes in (("input", x, "(N, C, H, W)"), ("weight", weight, "four axes")):
-        if t.ndim != 4:
-            raise ShapeError(f"{operation}: {name} of shape {t.shape}; needs {axes}")
-        if t.dtype.name not in ("float32", "float64"):
-            raise DTypeError(f"{operation}: {name} is {t.dtype}; needs float32 or float64")
+    x, weight = images(operation, x), floating(operation, weight, "weight")
+    if weight.ndim != 4:
+        raise ShapeError(f"{operation}: weight of shape {weight.shape}; needs four axes")
     if x.dtype != weight.dtype:
         raise DTypeError(f"{operation}: input is {x.dtype}, weight {weight.dtype}; needs one type for both")
     return x, weight, None if bias is None else as_tensor(bias)
@@ -136,16 +134,3 @@ def _add_bias(operation: str, y: Tensor, bias: Tensor) -> Tensor:
         raise DTypeError(f"{operation}: input is {y.dtype}, bias {bias.dtype}; needs one type for all")
     return AddBias()(y, bias)
 
-
-class _naming:
-    """Put the operation's name before an error of the arithmetic, which does not know it."""
-
-    def __init__(self, operation: str):
-        self.operation = operation
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, TinysegError) and not str(error).startswith(self.operation):
-            raise type(error)(f"{self.operation}: {error}") from error.__cause__

@@ -4,4 +4,5 @@ from tinyseg.training.config import AugmentConfig, Config, DataConfig, ModelConf
 from tinyseg.training.run import Result, resume, train
 from tinyseg.training.trainer import Listener, Trainer
 
-__all__ = ["AugmentConfig", "Config", "DataConfig", "Listener", "ModelConfig", "OptimConfig", "Result", "Trainer", "resume", "train"]
+__all__ = ["AugmentConfig", "Config", "DataConfig", "Listener", "ModelConfig", "OptimConfig", "Result", "Trainer",
+           "resume", "train"]

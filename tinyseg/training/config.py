@@ -101,7 +101,7 @@ class OptimConfig(_Values):
     warmup      steps over which it rises from 0
     clip_norm   largest norm of the whole gradient, None for no limit
     loss        "ce" cross-entropy, "dice", "ce+dice", "focal"
-    class_weights    None, "balanced" (by the inverse square root of each class's share of the training pixels), or numbers
+    class_weights    None, "balanced" (1/sqrt of the class's share of the training pixels), or numbers
     border_weights   U-Net's weight map, w0 at narrow gaps between objects of class > 0; 0 for none
     """
 

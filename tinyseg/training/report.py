@@ -47,7 +47,7 @@ def _source(config: Config) -> str:
 
 def _facts(config: Config, trainer: Trainer, inference_rate: float) -> dict[str, Any]:
     rates = [row["images_per_second"] for row in trainer.history.rows]
-    return {"steps": trainer.step, "best step": trainer.best["step"], "duration": f"{trainer.seconds:.0f} s",
+    return {"steps": trainer.step, "best step": trainer.best["step"], "duration": trainer.seconds,
             "training images": len(trainer.loader.dataset),
             "images/s in training": f"{np.median(rates):.1f}" if rates else "-",
             "images/s in evaluation": f"{inference_rate:.1f}", **facts()}

@@ -12,7 +12,7 @@ import numpy as np
 import tinyseg
 from tinyseg import models, optim
 from tinyseg.checkpoint import load_checkpoint
-from tinyseg.data import Dataset, DataLoader, Normalize, normalization_of
+from tinyseg.data import DataLoader, Dataset, Normalize, normalization_of
 from tinyseg.errors import ArgumentError, CheckpointError, TrainingError
 from tinyseg.files import replacing
 from tinyseg.inference import Predictor
@@ -119,7 +119,8 @@ def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
     parameters = list(model.parameters())
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    kinds = {"sgd": (optim.SGD, {"momentum": config.momentum}), "rmsprop": (optim.RMSprop, {"momentum": config.momentum}),
+    momentum = {"momentum": config.momentum}
+    kinds = {"sgd": (optim.SGD, momentum), "rmsprop": (optim.RMSprop, momentum),
              "adam": (optim.Adam, {}), "adamw": (optim.AdamW, {})}
     if config.optimizer not in kinds:
         raise ArgumentError(f"optimizer {config.optimizer!r}: legal: {', '.join(kinds)}")

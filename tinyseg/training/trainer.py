@@ -2,7 +2,8 @@
 
 Everything a step depends on is in the last checkpoint or follows from its number: parameters, buffers and the
 optimiser's state, the generator of dropout, and the position in the data, whose order and random transforms follow
-from (seed, epoch, position).  So a run that is killed goes on from its last checkpoint to the weights it would have had.
+from (seed, epoch, position).  So a run that is killed goes on from its last checkpoint to the weights it would have
+had.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ class Trainer:
             loss = self.loss(self.model(Tensor(batch.images)), batch) / self.accumulate
             value = loss.item()
             if not math.isfinite(value):
-                raise TrainingError(f"the loss is {value} at step {self.step + 1}, learning rate {rate:.3g}; {self._good()}")
+                raise TrainingError(f"the loss is {value} at step {self.step + 1}, learning rate {rate:.3g}; "
+                                    + self._good())
             loss.backward()
             images, total = images + len(batch), total + value
         if self.clip_norm is not None:
@@ -157,7 +159,7 @@ class Trainer:
                 "mean_dice": c.mean_dice}
 
     def save(self, name: str) -> None:
-        """Write a checkpoint: BEST holds the net, LAST also what resuming needs.  Refuses weights that are not finite."""
+        """Write a checkpoint: BEST the net, LAST also what resuming needs.  Refuses weights that are not finite."""
         state = self.model.state_dict()
         broken = next((k for k, v in state.items() if v.dtype.kind == "f" and not np.isfinite(v).all()), None)
         if broken is not None:
@@ -184,7 +186,8 @@ class Trainer:
             set_rng_state(training["random"])
             self.best, self.step, self.seconds = training["best"], metadata["step"], training["seconds"]
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: cannot be resumed from, {error} is missing or wrong; start a new run") from error
+            raise CheckpointError(f"{path}: cannot be resumed from, {error} is missing or wrong; "
+                                  "start a new run") from error
 
     def _good(self) -> str:
         """Where to go on after a step that went wrong."""

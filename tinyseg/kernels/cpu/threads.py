@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from typing import Any
 
@@ -33,7 +34,8 @@ def in_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
             work(item)
 
     with _one_blas_thread:
-        helpers = [_pool().submit(drain) for _ in range(min(num_threads(), len(items)) - 1)]
+        # A copy of the context, so that numpy.errstate holds for the helpers too.
+        helpers = [_pool().submit(copy_context().run, drain) for _ in range(min(num_threads(), len(items)) - 1)]
         try:
             drain()
         finally:
