@@ -144,7 +144,7 @@ class Function:
 
     def _output(self, array: Array, k: int, recording: bool) -> Tensor:
         from tinyseg.autograd.tensor import Tensor
-        requires_grad = recording and _is_floating(array)
+        requires_grad = recording and array.dtype.kind == "f"
         output = Tensor(array, requires_grad=requires_grad)
         if requires_grad:
             output.grad_fn, output._output_index = self, k
@@ -260,7 +260,3 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 def _overlap(a: Array, b: Array) -> bool:
     return a is b or bool(np.may_share_memory(a, b))
-
-
-def _is_floating(array: Array) -> bool:
-    return namespace(array).isdtype(array.dtype, "real floating")

@@ -15,6 +15,7 @@ from tinyseg.errors import ArgumentError, DTypeError, GraphError, ShapeError
 __all__ = ["Tensor", "as_tensor", "tensor"]
 
 _DTYPES = ("float32", "float64", "int64", "int32", "uint8", "bool")
+_LEGAL = frozenset(map(np.dtype, _DTYPES))           # a dtype's name is slow to spell, and every operation asks
 
 
 class Tensor:
@@ -33,7 +34,7 @@ class Tensor:
     def __init__(self, array: Array, requires_grad: bool = False):
         if isinstance(array, np.generic) or not hasattr(array, "__array_namespace__"):
             array = np.asarray(array)                # a NumPy scalar cannot be changed in place; its array can
-        if array.dtype.name not in _DTYPES:
+        if array.dtype not in _LEGAL:
             raise DTypeError(f"tensor: dtype {array.dtype} is not taken; legal: {', '.join(_DTYPES)}")
         if requires_grad and not _is_float(array):
             raise DTypeError(f"tensor: only float32 and float64 can require a gradient, not {array.dtype}")
@@ -251,4 +252,4 @@ def _raw_index(index: Any) -> Any:
 
 
 def _is_float(array: Array) -> bool:
-    return array.dtype.name in ("float32", "float64")
+    return array.dtype.kind == "f"
