@@ -7,7 +7,7 @@ N batch, C/O channels in/out, H W, K_h K_w, G groups.  Sums are kept in float64.
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.jit import jit, prange
+from tinyseg.jit import jit
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
@@ -31,10 +31,10 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     return w
 
 
-@jit(parallel=True)
+@jit
 def _forward(x, weight, y, stride, near, dilation, groups):
     (N, O, P, Q), (_, C, K_h, K_w), (_, _, H, W) = y.shape, weight.shape, x.shape
-    for o in prange(O):
+    for o in range(O):
         first = o // (O // groups) * C               # the first input channel of o's group
         for n in range(N):
             for p in range(P):
@@ -67,10 +67,10 @@ def _input_grad(grad, weight, x, stride, near, dilation, groups):
                                     x[n, first + c, h, w] += np.float64(grad[n, o, p, q]) * weight[o, c, u, v]
 
 
-@jit(parallel=True)
+@jit
 def _weight_grad(grad, x, weight, stride, near, dilation, groups):
     (N, O, P, Q), (_, C, K_h, K_w), (_, _, H, W) = grad.shape, weight.shape, x.shape
-    for o in prange(O):
+    for o in range(O):
         first = o // (O // groups) * C
         for c in range(C):
             for u in range(K_h):

@@ -13,7 +13,8 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
-from tinyseg.jit import jit, prange
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.share import share
 
 __all__ = ["SparseMatrix", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "kernel_matrix"]
 
@@ -32,7 +33,8 @@ class SparseMatrix:
     def __matmul__(self, x: np.ndarray) -> np.ndarray:
         """(rows, columns) · (N, columns) -> (N, rows): the product with each of N vectors."""
         y = np.empty((len(x), self.shape[0]), x.dtype)
-        _product(self.indptr, self.indices, self.values, np.ascontiguousarray(x), y)
+        share(_product, len(self.indptr) - 1, len(self.values) * len(x), self.indptr, self.indices, self.values,
+              np.ascontiguousarray(x), y)
         return y
 
     @property
@@ -124,9 +126,9 @@ def _one_channel(geometry: ConvGeometry) -> tuple[np.ndarray, np.ndarray, np.nda
                                  (u, v, geometry.kernel_size[1])))
 
 
-@jit(parallel=True)
-def _product(indptr, indices, values, x, y):
-    for r in prange(len(indptr) - 1):
+@jit
+def _product(first, last, indptr, indices, values, x, y):
+    for r in range(first, last):
         for n in range(len(x)):
             total = 0.0
             for e in range(indptr[r], indptr[r + 1]):
