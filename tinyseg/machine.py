@@ -12,7 +12,7 @@ _FEATURES = ("amx-bf16", "amx-tile", "avx512bf16", "avx512f", "avx2", "fma", "ne
 
 
 def facts() -> dict[str, Any]:
-    """Versions, threads, CPU features, and CUDA, in words that can be printed or written as JSON; no paths, since reports are shared."""
+    """Versions, threads, CPU features and CUDA, as words for JSON; no paths, since reports are shared."""
     import llvmlite.binding as llvm
     import numba
     from numba import cuda
@@ -37,6 +37,8 @@ def cache_folder() -> str:
     import numba
 
     from tinyseg.kernels.cpu import im2col
+    if numba.config.DISABLE_JIT:
+        return "not used"
     return numba.config.CACHE_DIR or im2col._gather.stats.cache_path
 
 

