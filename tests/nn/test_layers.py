@@ -17,6 +17,8 @@ LABELS = RNG.integers(0, 4, (2, 7, 6))
     (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=2, groups=2),
      lambda m, x: F.conv2d(x, m.weight, m.bias, (2, 1), (1, 0), 2, 2)),
     (nn.Conv2d(4, 3, 4, padding="same", bias=False), lambda m, x: F.conv2d(x, m.weight, None, padding="same")),
+    (nn.Conv2d(4, 3, 3, padding=((0, 1), (2, 0))),
+     lambda m, x: F.conv2d(x, m.weight, m.bias, padding=((0, 1), (2, 0)))),
     (nn.Conv2d(4, 3, 3, algorithm="loops"), lambda m, x: F.conv2d(x, m.weight, m.bias, algorithm="loops")),
     (nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
      lambda m, x: F.conv_transpose2d(x, m.weight, m.bias, 2, 1, 1, 2)),

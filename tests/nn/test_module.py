@@ -98,6 +98,14 @@ def test_loading_keeps_the_parameter_and_casts():
     assert net.factor.is_leaf
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int16"])
+def test_numbers_of_any_type_are_cast(dtype):
+    net, half = Scale(), {k: (v * 4).astype(dtype) for k, v in Scale().state_dict().items()}
+    net.load_state_dict(half)
+    assert net.factor.tolist() == [12, 12]
+    assert net.factor.dtype == np.float32
+
+
 def test_a_state_that_does_not_fit_changes_nothing():
     net, state = Scale(), Scale().state_dict()
     before = net.state_dict()

@@ -181,7 +181,7 @@ def test_a_state_of_something_else_changes_nothing():
     steps(sgd, sgd.param_groups[0]["params"], 0, 1)
     for other in (sgd.state_dict(), optim.Adam(fewer).state_dict(),
                   ({**arrays, "0/mean": np.zeros(2)}, settings), ({**arrays, "7/mean": np.zeros(2)}, settings),
-                  ({**arrays, "mean": np.zeros(2)}, settings)):
+                  ({**arrays, "mean": np.zeros(2)}, settings), (arrays, {**settings, "steps": [2]})):
         with pytest.raises(CheckpointError, match="load_state_dict"):
             optimizer.load_state_dict(*other)
     after = optimizer.state_dict()

@@ -17,6 +17,7 @@ from tinyseg.nn.module import Module, Parameter
 __all__ = ["Conv2d", "ConvTranspose2d", "Linear"]
 
 Size = int | tuple[int, int]
+Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
 class _Convolution(Module):
@@ -55,7 +56,7 @@ class Conv2d(_Convolution):
     in_channels, out_channels    C and O, both multiples of `groups`
     kernel_size                  a number or (height, width), as are stride, padding and dilation
     stride                       step between windows
-    padding                      zeros on every side, or "same" or "valid"
+    padding                      zeros on every side, ((top, bottom), (left, right)), "same" or "valid"
     dilation                     step between the taps of a window; the kernel covers d·(k-1)+1 cells
     groups                       independent convolutions on slices of the channels
     bias                         False before a batch normalisation, which has its own
@@ -65,11 +66,11 @@ class Conv2d(_Convolution):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1,
-                 padding: str | Size = 0, dilation: Size = 1, groups: int = 1, bias: bool = True,
+                 padding: str | Size | Sides = 0, dilation: Size = 1, groups: int = 1, bias: bool = True,
                  algorithm: str = "auto"):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride = pair(kernel_size, "kernel_size"), pair(stride, "stride")
-        self.padding = padding if isinstance(padding, str) else pair(padding, "padding")
+        self.padding = padding if isinstance(padding, str) or _is_sided(padding) else pair(padding, "padding")
         self.dilation = pair(dilation, "dilation")
         self.algorithm = algorithm
         self._check("Conv2d")
@@ -137,6 +138,10 @@ class Linear(Module):
 
 def _uniform_bias_(bias: Parameter, fan_in: int) -> None:
     init.uniform_(bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+
+def _is_sided(padding: Any) -> bool:
+    return hasattr(padding, "__len__") and any(hasattr(side, "__len__") for side in padding)
 
 
 def _short(value: Any) -> Any:

@@ -206,7 +206,7 @@ class Module:
                                   "one that was saved" + ("" if wrong else ", or pass strict=False"))
         with no_grad():
             for key, array in given.items():
-                own[key].copy_(array)
+                own[key].copy_(array.astype(own[key].dtype))
         return LoadResult(missing, unexpected)
 
     def _state(self, prefix: str = "") -> dict[str, Tensor]:

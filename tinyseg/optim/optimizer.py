@@ -123,6 +123,9 @@ class Optimizer:
         if (settings["optimizer"], theirs) != (repr(self), mine):
             raise CheckpointError(f"load_state_dict: the state is of {settings['optimizer']} with groups of {theirs} "
                                   f"parameters, this is {self} with {mine}; build the same optimiser for the same net")
+        if len(settings["steps"]) != len(self._state):
+            raise CheckpointError(f"load_state_dict: {len(settings['steps'])} step counts for {len(self._state)} "
+                                  "parameters; the state is damaged")
         fresh: list[dict[str, Any]] = [{"step": int(n)} if n else {} for n in settings["steps"]]
         for key, array in arrays.items():
             i, _, name = key.partition("/")
