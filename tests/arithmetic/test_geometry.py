@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -42,15 +43,19 @@ def test_numbers_pairs_and_sides():
     assert ConvGeometry((4, 4), (3, 3), padding=((1, 2), (3, 4))).near_padding == (1, 3)
 
 
-@given(i=st.integers(1, 12), k=st.integers(1, 4), s=st.integers(1, 5), p=st.integers(0, 2), ceil=st.booleans())
-def test_pooling_counts_its_windows(i, k, s, p, ceil):
-    """Windows start at multiples of s; rounding up adds one that leaves the padded input, if it starts inside."""
-    if 2 * p > k or k > i + 2 * p:
-        return
-    geometry = ConvGeometry.pooling((i, i), k, s, p, ceil_mode=ceil)
-    whole = [start for start in range(0, i + 2 * p, s) if start + k <= i + 2 * p]
-    partial = [start for start in range(0, i + p, s) if start not in whole and whole[-1] + k < i + 2 * p][:1]
-    assert geometry.output_size == (len(whole) + len(partial if ceil else []),) * 2
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_pooling_counts_its_windows(k, ceil_mode):
+    """Windows start at multiples of s; rounding up adds one that leaves the padded input, if it starts before its end.
+
+    Padding at the far end is no reason to add one.
+    """
+    for i, s, p in product(range(1, 10), range(1, 6), range(k // 2 + 1)):
+        if k <= i + 2 * p:
+            whole = [start for start in range(0, i + 2 * p, s) if start + k <= i + 2 * p]
+            partial = [start for start in range(0, i + p, s) if start > whole[-1] and whole[-1] + k < i + 2 * p]
+            geometry = ConvGeometry.pooling((i, i), k, s, p, ceil_mode=ceil_mode)
+            assert geometry.output_size == (len(whole + partial[:ceil_mode]),) * 2
 
 
 @given(i=st.integers(1, 6), k=st.integers(1, 5), s=st.integers(1, 3), d=st.integers(1, 6), p=st.integers(0, 2))

@@ -73,6 +73,10 @@ def test_padding_sees_zeros(algorithm):
     assert convolve(maps([[1, 2]]), maps([[1, 10, 100]]), algorithm, 1, padding) == [[[[210, 21, 2]]]]
 
 
+def test_a_1x1_kernel_strides_and_pads_like_any_other(algorithm):
+    assert convolve(maps([[1, 2]]), maps([[10]]), algorithm, (1, 2), ((0, 0), (1, 0))) == [[[[0, 20]]]]
+
+
 def test_dilation_spreads_the_taps(algorithm):
     assert convolve(maps([[1, 2, 3, 4]]), maps([[1, 10]]), algorithm, dilation=(1, 2)) == [[[[31, 42]]]]
 
