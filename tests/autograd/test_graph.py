@@ -105,6 +105,10 @@ def test_the_cotangent_is_neither_kept_nor_changed():
     x.backward(c)
     x.grad[0] = 0
     assert c.tolist() == [7, 7]
+    y = leaf(1.0, 2.0)
+    y.backward(c)                                    # a leaf may be where the pass begins
+    y.grad[0] = 0
+    assert c.tolist() == [7, 7]
 
 
 def test_a_pass_without_a_graph_says_so():
