@@ -77,7 +77,7 @@ def gradcheck_directional(function: Callable[..., Any], inputs: Sequence[Any], *
             numeric = (values[0] - values[1]) / (2 * eps)
             exact = float(np.sum(analytic * u))
             bound = atol + rtol * max(abs(numeric), float(np.sqrt(np.sum((analytic * u) ** 2))))
-            if not (np.isfinite(exact) and abs(exact - numeric) <= bound):       # nan and inf fail
+            if not (np.isfinite(bound) and abs(exact - numeric) <= bound):       # nan and inf fail
                 raise GradientError(f"gradcheck: input {k} of shape {array.shape}, direction {trial}: "
                                     f"backward gives {exact:.9g}, differences {numeric:.9g}; "
                                     f"allowed |difference| <= {bound:.3g}")
