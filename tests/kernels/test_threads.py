@@ -28,24 +28,17 @@ def test_an_error_in_any_item_is_raised():
 
 def test_blas_gets_its_threads_back_though_calls_overlap():
     before, meanwhile = blas_threads(), []
-    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+    entered, left = threading.Event(), threading.Event()
 
-    def first(_):
-        first_in.set()
-        second_in.wait()
-
-    def second(_):
-        second_in.set()
-        first_out.wait()
+    def outlast(_):
+        entered.set()
+        left.wait()
         meanwhile.extend(blas_threads())
 
-    threads = [threading.Thread(target=in_parallel, args=(first, [0])),
-               threading.Thread(target=lambda: (first_in.wait(), in_parallel(second, [0])))]
-    for thread in threads:
-        thread.start()
-    threads[0].join()
-    first_out.set()
-    threads[1].join()
+    other = threading.Thread(target=in_parallel, args=(outlast, [0]))
+    in_parallel(lambda _: (other.start(), entered.wait()), [0])          # the other enters, and this call ends first
+    left.set()
+    other.join()
     assert set(meanwhile) <= {1}
     assert blas_threads() == before
 
