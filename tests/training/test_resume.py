@@ -141,7 +141,7 @@ def test_a_run_is_not_overwritten_unasked(whole):
 
 
 def test_resume_without_a_run(tmp_path):
-    with pytest.raises(DataError, match="config.json"):
+    with pytest.raises(DataError, match=r"config\.json"):
         resume(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_resume_from_a_damaged_checkpoint(whole, tmp_path, damage):
     for name in ("config.json", "metrics.csv"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
     (tmp_path / "last.safetensors").write_bytes(damage((whole / "last.safetensors").read_bytes()))
-    with pytest.raises(CheckpointError, match="last.safetensors"):
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
         resume(tmp_path)
 
 

@@ -85,7 +85,7 @@ def train(
                                                    rich_help_panel=OPTIM)] = 0.0,
     optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd or rmsprop.", rich_help_panel=OPTIM)] = "adamw",
     lr: Annotated[float, typer.Option(help="Learning rate at its height.", rich_help_panel=OPTIM)] = 1e-3,
-    momentum: Annotated[float, typer.Option(help="Of sgd and rmsprop.", rich_help_panel=OPTIM)] = 0.9,
+    momentum: Annotated[float, typer.Option(help="Of sgd and rmsprop; beta1 of adam.", rich_help_panel=OPTIM)] = 0.9,
     weight_decay: Annotated[float, typer.Option(
         help="On kernels; biases and norms have none.", rich_help_panel=OPTIM)] = 1e-4,
     schedule: Annotated[str, typer.Option(help="poly, cosine, step or constant.", rich_help_panel=OPTIM)] = "poly",

@@ -96,7 +96,7 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
 
     trainer = Trainer(
         model, build_loss(config.optim.loss, weights, config.optim.label_smoothing), optimizer,
-        _schedule(config.optim, total), loader, validate, folder, total,
+        optim.build_schedule(config.optim.schedule, total, config.optim.warmup), loader, validate, folder, total,
         {"model": {"name": config.model.name, "in_channels": channels, "num_classes": len(classes),
                    "options": dict(config.model.options)},
          "classes": list(classes), "palette": palette.ravel().tolist(), "normalize": asdict(normalize),
@@ -119,22 +119,7 @@ def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
     parameters = list(model.parameters())
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    momentum = {"momentum": config.momentum}
-    kinds = {"sgd": (optim.SGD, momentum), "rmsprop": (optim.RMSprop, momentum),
-             "adam": (optim.Adam, {}), "adamw": (optim.AdamW, {})}
-    if config.optimizer not in kinds:
-        raise ArgumentError(f"optimizer {config.optimizer!r}: legal: {', '.join(kinds)}")
-    kind, options = kinds[config.optimizer]
-    return kind([g for g in groups if g["params"]], lr=config.learning_rate, **options)
-
-
-def _schedule(config: OptimConfig, total: int) -> optim.Schedule:
-    kinds = {"constant": optim.Constant, "poly": lambda: optim.Poly(total), "cosine": lambda: optim.Cosine(total),
-             "step": lambda: optim.Step([m for m in (total // 2, total * 3 // 4) if m])}
-    if config.schedule not in kinds:
-        raise ArgumentError(f"schedule {config.schedule!r}: legal: {', '.join(kinds)}")
-    schedule = kinds[config.schedule]()
-    return optim.WarmUp(schedule, config.warmup) if config.warmup else schedule
+    return optim.build(config.optimizer, [g for g in groups if g["params"]], config.learning_rate, config.momentum)
 
 
 def _finish(config: Config, trainer: Trainer, validation: Dataset, listener: Listener) -> Result:
