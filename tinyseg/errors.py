@@ -1,6 +1,10 @@
 """The errors of tinyseg.  Each says which operation, which value, which rule, and what would be legal."""
 
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
 class TinysegError(Exception):
     """Base of every error that tinyseg raises on purpose; the command line prints it as one line."""
 
@@ -35,3 +39,14 @@ class TrainingError(TinysegError, RuntimeError):
 
 class Interrupted(TrainingError):
     """A run that was asked to stop (Ctrl-C, SIGTERM) and has saved itself."""
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Put `subject`, an operation or a file, before an error that does not name it yet."""
+    try:
+        yield
+    except TinysegError as error:
+        if str(error).startswith(f"{subject}:"):
+            raise
+        raise type(error)(f"{subject}: {error}") from error.__cause__

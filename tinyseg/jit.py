@@ -7,10 +7,9 @@ import sys
 import threading
 
 import numba
-from numba import prange
 from numba.core import event
 
-__all__ = ["jit", "prange"]
+__all__ = ["jit"]
 
 
 class _Announcer(event.Listener):
@@ -32,9 +31,8 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-def jit(function=None, *, parallel=False, fastmath=False, inline="never"):
-    """Compile a kernel for the CPU.  `parallel=True` makes its `prange` loops share the machine's threads."""
+def jit(function=None, *, fastmath=False, inline="never"):
+    """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops."""
     def compile_(body):
-        return numba.njit(cache=True, parallel=parallel, fastmath=fastmath, inline=inline, nogil=True,
-                          error_model="numpy")(body)
+        return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy")(body)
     return compile_ if function is None else compile_(function)

@@ -172,6 +172,11 @@ def test_checkpoints_that_are_none(tinyseg, run, street, tmp_path):
     assert "hollow" in wrong(tinyseg, "evaluate", "hollow")
 
 
+def test_an_image_that_is_too_small_is_named(tinyseg, run, tmp_path):
+    Image.new("RGB", (3, 9)).save(tmp_path / "tiny.png")
+    assert re.search(r"tiny\.png: .*size 3 in W: needs at least 4", wrong(tinyseg, "predict", run, "tiny.png"))
+
+
 def test_inputs_that_are_not_there(tinyseg, run):
     assert "nothing/*.png" in wrong(tinyseg, "predict", run, "nothing/*.png")
 

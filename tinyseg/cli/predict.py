@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinyseg.errors import DataError
+from tinyseg.errors import DataError, about
 
 __all__ = ["predict"]
 
@@ -32,9 +32,12 @@ def predict(
     from tinyseg.inference.output import write_prediction
     predictor = Predictor.load(run, tile, overlap)
     paths = _images(inputs)
+    names = _names(paths)
     for path in track(paths, description="segmenting", console=Console(stderr=True)):
         image = read_image(path, predictor.channels)
-        write_prediction(out, _names(paths)[path], image, predictor(image), predictor, overlay=overlay, mask=mask,
+        with about(str(path)):
+            prediction = predictor(image)
+        write_prediction(out, names[path], image, prediction, predictor, overlay=overlay, mask=mask,
                          probabilities=probabilities, alpha=alpha)
     print(f"{len(paths)} image{'s' * (len(paths) != 1)} segmented: {out}")
 

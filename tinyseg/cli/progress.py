@@ -26,19 +26,19 @@ class ProgressBar(Listener):
         self.note = ""
         self.bar = Progress(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None),
-            TextColumn("loss {task.fields[loss]:.3f}  mIoU {task.fields[miou]}  {task.fields[rate]:.1f} images/s"
+            TextColumn("loss {task.fields[loss]}  mIoU {task.fields[miou]}  {task.fields[rate]} images/s"
                        "{task.fields[note]}"),
             TimeRemainingColumn(), console=self.console, expand=True)
-        self.task = self.bar.add_task("", total=total, completed=step, loss=math.nan, miou="-", rate=math.nan, note="")
+        self.task = self.bar.add_task("", total=total, completed=step, loss="-", miou="-", rate="-", note="")
         self.bar.start()
 
     def evaluating(self, images: int) -> None:
-        self.bar.update(self.task, note=f"  evaluating {images} images")
+        self.bar.update(self.task, note=f"  evaluating {images} image{'s' * (images != 1)}")
 
     def stepped(self, row: dict[str, Any], best: float) -> None:
         self.loss = _smooth(self.loss, row["train_loss"])
         self.rate = _smooth(self.rate, row["images_per_second"])
-        self.bar.update(self.task, completed=row["step"], loss=self.loss, rate=self.rate, note="",
+        self.bar.update(self.task, completed=row["step"], loss=f"{self.loss:.3f}", rate=f"{self.rate:.1f}", note="",
                         miou="-" if math.isnan(best) else f"{best:.3f}")
         if "mean_iou" in row and not self.console.is_terminal:
             self.told(f"step {row['step']}  loss {self.loss:.3f}  mIoU {row['mean_iou']:.3f}  "

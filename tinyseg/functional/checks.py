@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from tinyseg.autograd import Tensor, as_tensor
-from tinyseg.errors import ArgumentError, DTypeError, ShapeError, TinysegError
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError
 
-__all__ = ["channels_first", "floating", "images", "naming", "one_of", "per_channel", "probability"]
+__all__ = ["channels_first", "floating", "images", "one_of", "per_channel", "probability"]
 
 _FLOATS = ("float32", "float64")
 
@@ -55,14 +53,3 @@ def probability(operation: str, p: float) -> float:
 def one_of(operation: str, name: str, value: Any, legal: tuple[str, ...]) -> None:
     if value not in legal:
         raise ArgumentError(f"{operation}: {name} {value!r}; legal: {', '.join(legal)}")
-
-
-@contextmanager
-def naming(operation: str) -> Iterator[None]:
-    """Put the operation's name before an error of the arithmetic, which does not know it."""
-    try:
-        yield
-    except TinysegError as error:
-        if str(error).startswith(f"{operation}:"):
-            raise
-        raise type(error)(f"{operation}: {error}") from error.__cause__

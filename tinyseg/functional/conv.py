@@ -7,8 +7,8 @@ from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array, namespace
 from tinyseg.autograd import Function, Tensor, as_tensor
-from tinyseg.errors import ArgumentError, DTypeError, ShapeError
-from tinyseg.functional.checks import floating, images, naming
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
+from tinyseg.functional.checks import floating, images
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
@@ -82,7 +82,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str
     if weight.shape[1] * groups != channels:
         raise ShapeError(f"conv2d: input of {channels} channels, weight {weight.shape} with groups {groups}; needs "
                          f"C = weight.shape[1]·groups = {weight.shape[1] * groups}")
-    with naming("conv2d"):
+    with about("conv2d"):
         geometry = ConvGeometry.convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
         y = Conv2d(geometry, algorithm)(x, weight)
     return y if bias is None else _add_bias("conv2d", y, bias)
@@ -111,7 +111,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     if not hasattr(groups, "__index__") or groups < 1 or channels % groups:
         raise ArgumentError(f"conv_transpose2d: groups {groups!r} with {channels} channels in; "
                             "needs a whole number >= 1 that divides them")
-    with naming("conv_transpose2d"):
+    with about("conv_transpose2d"):
         geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
                                            groups)
         y = ConvTranspose2d(geometry, algorithm)(x, weight)

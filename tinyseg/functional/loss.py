@@ -12,9 +12,9 @@ from typing import Any
 
 from tinyseg.arrays import Array, namespace
 from tinyseg.autograd import Function, Tensor, as_tensor, where
-from tinyseg.errors import ArgumentError, DTypeError, ShapeError
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.activation import logistic, sigmoid, softmax
-from tinyseg.functional.checks import channels_first, floating, naming, one_of, per_channel
+from tinyseg.functional.checks import channels_first, floating, one_of, per_channel
 from tinyseg.kernels.registry import run
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dice_loss", "focal_loss"]
@@ -215,7 +215,7 @@ def _cross_entropy(operation: str, logits: Any, target: Any, weight: Any, ignore
     flat = (x.shape[0], math.prod(x.shape[2:]))                                                  # (N, S)
     function = CrossEntropy(xp.reshape(labels, flat), xp.astype(class_weight, x.dtype),
                             xp.reshape(xp.astype(pixel_weight, x.dtype), flat), float(smoothing), int(ignore_index))
-    with naming(operation):
+    with about(operation):
         loss, weights = function(x.reshape(x.shape[0], x.shape[1], flat[1]))
     return loss.reshape(labels.shape), weights._array
 

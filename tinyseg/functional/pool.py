@@ -8,8 +8,8 @@ from typing import Any
 from tinyseg.arithmetic import ConvGeometry, pair, sides
 from tinyseg.arrays import Array
 from tinyseg.autograd import Function, Tensor
-from tinyseg.errors import ShapeError
-from tinyseg.functional.checks import images, naming
+from tinyseg.errors import ShapeError, about
+from tinyseg.functional.checks import images
 from tinyseg.functional.resize import Resample2d
 from tinyseg.kernels import axis
 from tinyseg.kernels.registry import run
@@ -48,7 +48,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     Returns (N, C, H', W') with H' = floor((H + 2p - d(k-1) - 1) / s) + 1, or ceil.  Raises ShapeError, ArgumentError.
     """
     x = images("max_pool2d", x)
-    with naming("max_pool2d"):
+    with about("max_pool2d"):
         geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
         y, indices = MaxPool2d(geometry, algorithm)(x)
     if not return_indices:
@@ -64,7 +64,7 @@ def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
                          `ceil_mode` adds beyond it never counts.  False: divide by the input cells only.
     """
     x = images("avg_pool2d", x)
-    with naming("avg_pool2d"):
+    with about("avg_pool2d"):
         geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
         asked = sides(padding, geometry.kernel_size, geometry.dilation)          # before ceil_mode added to it
     counted = [far if count_include_pad else None for _, far in asked]
@@ -81,7 +81,7 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None]) -> Tens
     x = images("adaptive_avg_pool2d", x)
     if hasattr(output_size, "__len__") and len(output_size) == 2:
         output_size = [old if new is None else new for new, old in zip(output_size, x.shape[2:], strict=True)]
-    with naming("adaptive_avg_pool2d"):
+    with about("adaptive_avg_pool2d"):
         size = pair(output_size, "output_size")
     if min(*size, *x.shape[2:]) < 1:
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape} to {size[0]}x{size[1]}; needs sizes of at least 1")

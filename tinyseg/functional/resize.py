@@ -8,8 +8,8 @@ from typing import Any
 
 from tinyseg.arithmetic import pair
 from tinyseg.autograd import Function, Tensor, as_tensor
-from tinyseg.errors import ArgumentError, DTypeError, ShapeError
-from tinyseg.functional.checks import images, naming, one_of
+from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
+from tinyseg.functional.checks import images, one_of
 from tinyseg.kernels import axis
 from tinyseg.kernels.axis import AxisMap
 from tinyseg.kernels.registry import run
@@ -61,7 +61,7 @@ def interpolate(x: Any, size: int | Sequence[int] | None = None, scale_factor: f
         raise ShapeError(f"interpolate: input of shape {x.shape}; needs H >= 1 and W >= 1")
 
     if size is not None:
-        with naming("interpolate"):
+        with about("interpolate"):
             new, scales = pair(size, "size"), (None, None)
     else:
         scales = _factors(scale_factor)

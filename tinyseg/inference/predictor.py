@@ -14,7 +14,7 @@ import numpy as np
 from tinyseg import models
 from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.data import IGNORE, Dataset, Normalize, Sample
-from tinyseg.errors import CheckpointError, DataError, TinysegError
+from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
 from tinyseg.metrics import ConfusionMatrix
 from tinyseg.nn import Module
@@ -98,7 +98,8 @@ class Predictor:
         for sample in ahead(dataset):
             if sample.mask is None:
                 raise DataError(f"{sample.name}: has no mask; evaluation needs one for every image")
-            prediction = self(sample.image)
+            with about(sample.name):
+                prediction = self(sample.image)
             confusion.update(sample.mask, prediction.mask)
             rows, columns = np.nonzero(sample.mask != IGNORE)
             of_truth = prediction.probabilities[sample.mask[rows, columns], rows, columns]

@@ -23,7 +23,7 @@ import numpy as np
 from tinyseg.autograd import Tensor
 from tinyseg.checkpoint import save_checkpoint, split_prefix
 from tinyseg.data import Batch, DataLoader
-from tinyseg.errors import CheckpointError, Interrupted, TrainingError
+from tinyseg.errors import CheckpointError, Interrupted, TrainingError, about
 from tinyseg.functional.random import get_rng_state, set_rng_state
 from tinyseg.inference import Evaluation
 from tinyseg.nn import Module
@@ -128,7 +128,8 @@ class Trainer:
         images, total = 0, 0.0
         for _ in range(self.accumulate):
             batch = next(batches)
-            loss = self.loss(self.model(Tensor(batch.images)), batch) / self.accumulate
+            with about(", ".join(batch.names)):      # whose size the net may refuse
+                loss = self.loss(self.model(Tensor(batch.images)), batch) / self.accumulate
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingError(f"the loss is {value} at step {self.step + 1}, learning rate {rate:.3g}; "

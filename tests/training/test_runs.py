@@ -1,0 +1,53 @@
+"""Runs of every kind learn something."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from tinyseg.data import StreetScenes
+from tinyseg.errors import ShapeError
+from tinyseg.inference import Predictor
+from tinyseg.training import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, train
+
+
+def losses(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [float(row["train_loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("loss", ["ce", "dice", "ce+dice", "focal"])
+def test_every_loss_falls(tmp_path, loss):
+    train(Config(DataConfig(count=4, val_count=1, size=(32, 32)), AugmentConfig(flip=0),
+                 ModelConfig("unet", {"base_channels": 4, "depth": 2}), OptimConfig(learning_rate=1e-2, loss=loss),
+                 steps=15, batch_size=4), tmp_path)
+    values = losses(tmp_path)
+    assert np.mean(values[-3:]) < 0.95 * np.mean(values[:3])
+
+
+def test_the_papers_net_trains_on_mirrored_tiles(tmp_path):
+    """Valid convolutions, no norm, border weights, grey images: the masks' centre is what is learned."""
+    result = train(Config(DataConfig(count=4, val_count=2, size=(48, 64), channels=3), AugmentConfig(crop=(68, 68)),
+                          ModelConfig("unet", {"base_channels": 4, "depth": 2, "padding": "valid", "norm": None}),
+                          OptimConfig(learning_rate=3e-3, border_weights=10.0), steps=12, batch_size=2), tmp_path)
+    values = losses(tmp_path)
+    assert np.mean(values[-3:]) < np.mean(values[:3])
+    labelled = sum(int((s.mask != 255).sum()) for s in StreetScenes(2, (48, 64), first=4))
+    assert result.confusion.pixels == labelled       # every labelled pixel was judged, also at the image's border
+
+
+def test_balanced_classes_and_folders(tmp_path):
+    StreetScenes(6, (32, 48)).write(tmp_path / "data")
+    result = train(Config(DataConfig("folder", str(tmp_path / "data/images"), str(tmp_path / "data/masks")),
+                          model=ModelConfig("unet", {"base_channels": 4, "depth": 2, "up": "bilinear"}),
+                          optim=OptimConfig("sgd", learning_rate=0.05, class_weights="balanced", schedule="cosine"),
+                          epochs=2, batch_size=2), tmp_path / "run")
+    assert result.steps == 4
+    assert Predictor.load(tmp_path / "run").evaluate(StreetScenes(1, (32, 48))).confusion.pixels
+
+
+def test_a_size_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ShapeError, match="at least 64"):
+        train(Config(DataConfig(size=(32, 32)), model=ModelConfig("unet", {"depth": 6, "base_channels": 1})),
+              tmp_path / "run")
+    assert not (tmp_path / "run").exists()
