@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -210,6 +210,29 @@ class Tensor:
 
     def _accumulate(self, grad: Array) -> None:
         self.grad = Tensor(grad if self.grad is None else self.grad._array + grad)
+
+    # -- the operators --------------------------------------------------------------------------------------------
+    if TYPE_CHECKING:                                # defined in operators.py, in terms of the operations there
+
+        def __add__(self, other: Any) -> Tensor: ...
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __add__
+        __matmul__ = __rmatmul__ = __getitem__ = __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __add__
+        def __neg__(self) -> Tensor: ...
+        __invert__ = abs = exp = log = sqrt = __neg__
+        def sum(self, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor: ...
+        mean = max = min = sum
+        def reshape(self, *shape: Any) -> Tensor: ...
+        view = permute = reshape
+        def clip(self, min: Any = None, max: Any = None) -> Tensor: ...
+        clamp = clip
+        def matmul(self, other: Any) -> Tensor: ...
+        def transpose(self, dim0: int = -2, dim1: int = -1) -> Tensor: ...
+        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
+        def squeeze(self, dim: int | None = None) -> Tensor: ...
+        def unsqueeze(self, dim: int) -> Tensor: ...
+        def argmax(self, dim: int | None = None) -> Tensor: ...
+        T: Tensor
+        mT: Tensor
 
     # -- the pickle and copy protocols --------------------------------------------------------------------------
     def __deepcopy__(self, memo: dict) -> Tensor:

@@ -33,7 +33,8 @@ def predict(
     predictor = Predictor.load(run, tile, overlap)
     paths = _images(inputs)
     names = _names(paths)
-    for path in track(paths, description="segmenting", console=Console(stderr=True)):
+    console = Console(stderr=True)
+    for path in track(paths, description="segmenting", console=console, disable=not console.is_terminal):
         image = read_image(path, predictor.channels)
         with about(str(path)):
             prediction = predictor(image)

@@ -58,10 +58,20 @@ class Sample:
 class Dataset(Protocol):
     """Anything with a length, samples by position, and names and colours for its classes."""
 
-    classes: tuple[str, ...]
-    palette: np.ndarray         # uint8 (256, 3): the colour of each label, 255 included
-    ignore_index: int           # always IGNORE
-    notices: Sequence[str]      # what to tell whoever uses the data, a line each
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def palette(self) -> np.ndarray:
+        """uint8 (256, 3): the colour of each label, 255 included."""
+
+    @property
+    def ignore_index(self) -> int:
+        """Always IGNORE."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What to tell whoever uses the data, a line each."""
 
     def __len__(self) -> int: ...
 
