@@ -9,7 +9,9 @@ from typing import BinaryIO
 
 from tinyseg.errors import DataError
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "sweep"]
+
+_PART = ".part"
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=_PART, delete=False) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
@@ -38,6 +40,12 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed while writing into `folder` left; for a folder with one writer."""
+    for part in folder.glob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -109,10 +109,19 @@ def test_kill_9_at_any_moment_resumes_exactly(whole, tmp_path):
         assert process.returncode == -signal.SIGKILL, process.stderr.read().decode()
     assert kills > 0
     assert_same_end(whole, folder)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in whole.iterdir()}       # nothing half-written stays
 
 
 def _stamp(folder):
     return {(p.name, p.stat().st_mtime_ns) for p in folder.glob("*.safetensors")} if folder.exists() else set()
+
+
+def test_what_a_killed_writer_left_is_removed(whole, tmp_path):
+    for path in whole.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / ".last.safetensors.abc.part").write_bytes(b"half")
+    resume(tmp_path)
+    assert not (tmp_path / ".last.safetensors.abc.part").exists()
 
 
 def test_resuming_a_finished_run_reports_again(whole):

@@ -121,7 +121,8 @@ def train(
     [bold]tinyseg train unet --images photos --masks labels --crop 256 --epochs 50 --out runs/mine[/bold]
 
     A run can be stopped with Ctrl-C, or killed: [bold]tinyseg train --resume --out runs/mine[/bold] goes on from the
-    last checkpoint, to the same weights bit for bit as an uninterrupted run.  Its folder holds config.json,
+    last checkpoint, to the same weights bit for bit as an uninterrupted run (same machine, same number of
+    threads).  Its folder holds config.json,
     metrics.csv, last.safetensors, best.safetensors (the best mean IoU on the validation images) and in the end
     report.html.  Without data it trains on drawn street scenes.
     """

@@ -24,6 +24,7 @@ from tinyseg.autograd import Tensor
 from tinyseg.checkpoint import save_checkpoint, split_prefix
 from tinyseg.data import Batch, DataLoader
 from tinyseg.errors import CheckpointError, Interrupted, TrainingError, about
+from tinyseg.files import sweep
 from tinyseg.functional.random import get_rng_state, set_rng_state
 from tinyseg.inference import Evaluation
 from tinyseg.nn import Module
@@ -85,6 +86,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end.  Raises Interrupted after saving on Ctrl-C, TrainingError on a loss that is not finite."""
+        sweep(self.folder)
         self.history = History(self.folder / "metrics.csv", self.step)
         if self.step == 0:
             self.save(LAST)                          # from here on there is always something to resume from
