@@ -1,0 +1,170 @@
+"""Who competes: tinyseg's algorithms, PyTorch in its several dresses, and somebody's own kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinyseg.bench.layers import Layer
+from tinyseg.bench.operands import Operands, kernel_call
+from tinyseg.bench.user import UserKernel
+from tinyseg.errors import ArgumentError
+from tinyseg.kernels import algorithms, find, registry
+
+__all__ = ["TORCH", "Algorithm", "Candidate", "Mine", "Torch", "contenders"]
+
+FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itself are for reading, not for speed
+FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
+TORCH = {"torch": "PyTorch, float32", "torch-channels-last": "PyTorch, float32, channels last",
+         "torch-bf16": "PyTorch, bfloat16, channels last"}
+
+
+class Candidate(Protocol):
+    """What the harness needs to know of a competitor.
+
+    refuses    why it is not measured on a layer and direction, or None
+    prepare    the call to measure and a way to see its result as an array; what happens here is not timed
+    """
+
+    name: str
+    tolerance: float
+
+    def refuses(self, layer: Layer, direction: str) -> str | None: ...
+    def prepare(self, operands: Operands, direction: str) -> tuple[Callable[[], Any], Callable[[Any], np.ndarray]]: ...
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A registered kernel, called as a network calls it."""
+
+    name: str
+    tolerance: float = FLOAT32
+
+    def refuses(self, layer: Layer, direction: str) -> str | None:
+        operation = _operation(layer, direction)
+        if self.name not in algorithms(operation):
+            return f"there is none for {operation}"
+        if layer.flops > FLOP_LIMITS.get(self.name, np.inf):
+            return f"only up to {FLOP_LIMITS[self.name]:.0e} flops"
+        return find(operation, "auto" if self.name == "auto" else self.name).refuses(layer.geometry)
+
+    def prepare(self, operands, direction):
+        layer, geometry = operands.layer, operands.layer.geometry
+        operation = _operation(layer, direction)
+        if layer.operation == "max_pool2d":
+            if direction == "forward":
+                return (lambda: registry.run(operation, operands.x, geometry, algorithm=self.name)), lambda y: y[0]
+            grad, indices = operands.grad, operands.indices
+            return (lambda: registry.run(operation, grad, indices, geometry, algorithm=self.name)), np.asarray
+        _, first, second = kernel_call(layer, direction, *operands.of(direction))
+        return (lambda: registry.run(operation, first, second, geometry, algorithm=self.name)), np.asarray
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Somebody's function."""
+
+    kernel: UserKernel
+    tolerance: float = FLOAT32
+
+    @property
+    def name(self) -> str:
+        return self.kernel.name
+
+    def refuses(self, layer: Layer, direction: str) -> str | None:
+        return self.kernel.refuses(layer, direction)
+
+    def prepare(self, operands, direction):
+        pool = operands.layer.operation == "max_pool2d"
+        arrays = (operands.x,) if pool else operands.of(direction)
+        function, arguments = self.kernel.function, self.kernel.arguments(operands.layer, arrays)
+        return (lambda: function(*arguments)), (lambda y: y[0] if isinstance(y, tuple) else y)
+
+
+@dataclass(frozen=True)
+class Torch:
+    """PyTorch's kernels without its autograd; operands are in its type and layout before the clock starts."""
+
+    name: str = "torch"
+
+    @property
+    def tolerance(self) -> float:
+        return BFLOAT16 if self.name == "torch-bf16" else FLOAT32
+
+    def refuses(self, layer: Layer, direction: str) -> str | None:
+        if layer.operation == "max_pool2d" and self.name == "torch-bf16":
+            return "pooling computes nothing in bfloat16"
+        return None
+
+    def prepare(self, operands, direction):
+        import torch
+        layer = operands.layer
+
+        def tensor(array):
+            array = torch.from_numpy(array)
+            array = array.to(torch.bfloat16) if self.name == "torch-bf16" else array
+            return array if self.name == "torch" else array.contiguous(memory_format=torch.channels_last)
+
+        def quietly(call):
+            def run():
+                with torch.inference_mode():
+                    return call()
+            return run
+        sizes = layer.stride, layer.padding, layer.dilation
+        if layer.operation == "max_pool2d":
+            x, options = tensor(operands.x), (layer.kernel_size, *sizes, layer.ceil_mode)
+            if direction == "forward":
+                return quietly(lambda: torch.max_pool2d(x, *options)), _array
+            grad, indices = tensor(operands.grad), torch.from_numpy(operands.indices.astype(np.int64))
+            if self.name != "torch":
+                indices = indices.contiguous(memory_format=torch.channels_last)
+            backward = torch.ops.aten.max_pool2d_with_indices_backward
+            return quietly(lambda: backward(grad, x, *options, indices)), _array
+        transposed = layer.operation == "conv_transpose2d"
+        x, weight, extra = tensor(operands.x), tensor(operands.weight), layer.output_padding
+        if direction == "forward":
+            if transposed:
+                call = torch.nn.functional.conv_transpose2d
+                return quietly(lambda: call(x, weight, None, *sizes[:2], extra, layer.groups, sizes[2])), _array
+            return quietly(lambda: torch.conv2d(x, weight, None, *sizes, layer.groups)), _array
+        grad, wanted = tensor(operands.grad), [direction == "input_grad", direction == "weight_grad", False]
+        backward = torch.ops.aten.convolution_backward
+        return (quietly(lambda: backward(grad, x, weight, None, *sizes, transposed, extra, layer.groups, wanted)),
+                lambda y: _array(y[wanted.index(True)]))
+
+
+def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,
+               chosen: Sequence[str] = ()) -> list[Candidate]:
+    """The competitors: the user's kernel first, then the algorithms (all, or the `chosen`), then PyTorch.
+
+    against    names of TORCH, [] for none, None for "torch" if it is installed
+    """
+    operations = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
+    known = list(dict.fromkeys(name for operation in operations for name in algorithms(operation)))
+    for name in chosen:
+        if name not in known:
+            raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join(known)}")
+    if against is None:
+        against = ["torch"] if find_spec("torch") else []
+    for name in against:
+        if name not in TORCH:
+            raise ArgumentError(f"--against {name!r}; legal: none, {', '.join(TORCH)}")
+        if not find_spec("torch"):
+            raise ArgumentError(f"--against {name}: PyTorch is not installed; install tinyseg[bench], "
+                                "or measure with --against none")
+    mine: list[Candidate] = [Mine(kernel)] if kernel is not None else []
+    return mine + [Algorithm(name) for name in chosen or known] + [Torch(name) for name in against]
+
+
+def _operation(layer: Layer, direction: str) -> str:
+    if layer.operation == "max_pool2d":
+        return "max_pool2d" if direction == "forward" else "max_pool2d_grad"
+    return kernel_call(layer, direction, None, None)[0]
+
+
+def _array(y: Any) -> np.ndarray:
+    return y.float().numpy()

@@ -1,0 +1,170 @@
+"""Measure candidates on layers: agreement first, then memory, then time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinyseg.bench import memory
+from tinyseg.bench.candidates import Candidate, Mine
+from tinyseg.bench.layers import Layer
+from tinyseg.bench.operands import Operands, error_of, reference
+from tinyseg.bench.statistics import Summary, summarize
+from tinyseg.bench.timing import Settings, interleave
+from tinyseg.bench.user import reason
+from tinyseg.errors import ArgumentError
+
+__all__ = ["Result", "measure", "measure_layer", "threads"]
+
+
+@dataclass
+class Result:
+    """One candidate on one layer in one direction.
+
+    status     "measured", "wrong" (it disagrees), "failed" (it raised, crashed or did not return) or "refused"
+    reason     why it was not measured
+    error      max |y - y64| / max |y64| against float64
+    samples    seconds for one call
+    extra      bytes beside operands and result
+    """
+
+    layer: str
+    direction: str
+    candidate: str
+    status: str = "measured"
+    reason: str = ""
+    error: float | None = None
+    samples: list[float] = field(default_factory=list)
+    calls_per_sample: int = 1
+    extra: int | None = None
+
+    @property
+    def time(self) -> Summary | None:
+        return summarize(self.samples) if self.samples and self.status == "measured" else None
+
+
+def measure(layers: Sequence[Layer], directions: Sequence[str], candidates: Sequence[Candidate], settings: Settings,
+            verdicts: Mapping[tuple[str, str], str] | None = None,
+            progress: Callable[[str, int, int], None] = lambda text, done, total: None) -> list[Result]:
+    """Every candidate on every layer in every direction.
+
+    verdicts    what a trial in another process found wrong with the user's kernel, by (layer, direction)
+    progress    is told what is being measured, how many of these are done, and how many there are
+    """
+    work = [(layer, direction) for layer in layers for direction in layer.directions if direction in directions]
+    results: list[Result] = []
+    for done, (layer, direction) in enumerate(work):
+        progress(f"{layer.name} · {direction.replace('_', ' ')}", done, len(work))
+        results += measure_layer(layer, direction, candidates, settings, (verdicts or {}).get((layer.name, direction)))
+    progress("", len(work), len(work))
+    return results
+
+
+def measure_layer(layer: Layer, direction: str, candidates: Iterable[Candidate], settings: Settings,
+                  verdict: str | None = None) -> list[Result]:
+    """All candidates on one layer in one direction, taking turns.  Only those that agree with float64 are timed."""
+    candidates = list(candidates)
+    results = {c.name: Result(layer.name, direction, c.name) for c in candidates}
+    operands = Operands(layer, settings.seed)
+    willing = []
+    for candidate in candidates:
+        result = results[candidate.name]
+        if why := candidate.refuses(layer, direction):
+            result.status, result.reason = "refused", why
+        elif verdict and isinstance(candidate, Mine):
+            result.status, result.reason = "failed", verdict
+        else:
+            willing.append(candidate)
+    if not willing:
+        return list(results.values())
+    y64 = reference(operands, direction)
+    runners: dict[str, Callable[[], Any]] = {}
+    for candidate in willing:
+        run = _check(candidate, operands, direction, y64, results[candidate.name])
+        if run is not None:
+            runners[candidate.name] = run
+    for name, timed in interleave(runners, settings).items():
+        result = results[name]
+        result.samples, result.calls_per_sample = timed.samples, timed.calls
+        if timed.error is not None:
+            result.status, result.reason = "failed", reason(timed.error)
+    return list(results.values())
+
+
+def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.ndarray,
+           result: Result) -> Callable[[], Any] | None:
+    """The call to time, or None: then `result` says why."""
+    before = [array.copy() for array in _arrays(operands, direction)] if isinstance(candidate, Mine) else []
+    try:
+        run, view = candidate.prepare(operands, direction)
+        raw = run()
+        y = view(raw)
+        problem = _problem(y, y64)
+        if problem is None:
+            result.error = error_of(y, y64)
+            result.extra = memory.extra_bytes(run, _bytes(raw))
+    except (Exception, SystemExit) as error:
+        result.status, result.reason = "failed", reason(error)
+        return None
+    if before:
+        changed = [not np.array_equal(old, new) for old, new in zip(before, _arrays(operands, direction), strict=True)]
+        for old, new, is_changed in zip(before, _arrays(operands, direction), changed, strict=True):
+            if is_changed:
+                new[...] = old                       # the others need it as it was
+        if any(changed):
+            problem = "it changes its input"
+    if problem is not None:
+        result.status, result.reason = "failed", problem
+        return None
+    if result.error > candidate.tolerance:
+        result.status = "wrong"
+        result.reason = f"error {result.error:.1e} > {candidate.tolerance:.0e}"
+        return None
+    return run
+
+
+def _problem(y: Any, y64: np.ndarray) -> str | None:
+    if not isinstance(y, np.ndarray):
+        return f"it returns {type(y).__name__}; needs a NumPy array"
+    if y.shape != y64.shape:
+        return f"it returns shape {y.shape}; needs {y64.shape}"
+    if y.dtype != np.float32:
+        return f"it returns {y.dtype}; needs float32, as its operands"
+    return None
+
+
+def _arrays(operands: Operands, direction: str) -> tuple[np.ndarray, ...]:
+    return (operands.x,) if operands.layer.operation == "max_pool2d" else operands.of(direction)
+
+
+def _bytes(raw: Any) -> int:
+    return sum(_bytes(part) for part in raw) if isinstance(raw, (tuple, list)) else getattr(raw, "nbytes", 0)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[int]:
+    """The same number of threads for Numba, BLAS and PyTorch; afterwards as before.  None keeps Numba's number."""
+    import sys
+
+    import numba
+    from threadpoolctl import threadpool_limits
+    most, before = numba.config.NUMBA_NUM_THREADS, numba.get_num_threads()
+    count = before if count is None else count
+    if not 1 <= count <= most:
+        raise ArgumentError(f"--threads {count}: needs 1 to {most}; NUMBA_NUM_THREADS sets the most")
+    torch = sys.modules.get("torch")
+    torch_before = torch.get_num_threads() if torch else None
+    numba.set_num_threads(count)
+    if torch:
+        torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count, user_api="blas"):
+            yield count
+    finally:
+        numba.set_num_threads(before)
+        if torch:
+            torch.set_num_threads(torch_before)

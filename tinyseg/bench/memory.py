@@ -1,0 +1,54 @@
+"""What a call needs besides its operands and its result."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["extra_bytes", "method"]
+
+_STATUS, _CLEAR = "/proc/self/status", "/proc/self/clear_refs"
+
+
+def method() -> str:
+    """How `extra_bytes` measures here, in words."""
+    if _resets():
+        return "peak resident memory of the process during one warm call; what is kept from earlier calls is not seen"
+    return "peak of Python's and NumPy's allocations during one warm call; what other libraries allocate is not seen"
+
+
+def extra_bytes(run: Callable[[], Any], result_bytes: int) -> int:
+    """The highest point of memory during `run()`, above what was there before, without the result."""
+    gc.collect()
+    if not _resets():
+        tracemalloc.start()
+        try:
+            run()
+            return max(0, tracemalloc.get_traced_memory()[1] - result_bytes)
+        finally:
+            tracemalloc.stop()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)             # pages freed but kept would hide what the call needs
+    before = _kilobytes("VmRSS")
+    _resets()
+    run()
+    return max(0, (_kilobytes("VmHWM") - before) * 1024 - result_bytes)
+
+
+def _resets() -> bool:
+    """Set the process's peak to what it holds now; only Linux can."""
+    try:
+        with open(_CLEAR, "w") as file:
+            file.write("5")
+        return True
+    except OSError:
+        return False
+
+
+def _kilobytes(name: str) -> int:
+    with open(_STATUS) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))

@@ -1,0 +1,196 @@
+"""The roof: how fast this machine multiplies and adds, and how fast it moves memory, at best.
+
+A peak is the best of many short tries, since other programs can only take away from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Peaks", "measure_peaks"]
+
+_TRIES, _FMA_STEPS = 12, 400_000
+_TRIAD_BYTES = 1 << 27                               # of each of three arrays: beyond the caches of most machines
+_SIDE = 2048                                         # of the square matrices
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Rates per second; None where the machine has no such unit or nothing here could drive it.
+
+    fma_one, fma_all    float32 operations (a fused multiply-add is two) of one thread and of all of `threads`
+    sgemm               float32 operations of BLAS on large square matrices
+    bandwidth           bytes moved by a[i] = b[i] + s·c[i], two read and one written
+    bf16                operations of the bfloat16 matrix unit
+    notes               how each was measured, or why not
+    """
+
+    threads: int
+    fma_one: float | None
+    fma_all: float | None
+    sgemm: float
+    bandwidth: float
+    bf16: float | None
+    notes: dict[str, str]
+
+    @property
+    def flops(self) -> float:
+        """The float32 roof: the best that any of the measurements reached."""
+        return max(self.fma_all or 0.0, self.sgemm)
+
+    def better(self, other: Peaks) -> Peaks:
+        """The higher of each: what a busy moment took from one."""
+        mine, theirs = asdict(self), asdict(other)
+        best = {name: max((value for value in (mine[name], theirs[name]) if value is not None), default=None)
+                for name in ("fma_one", "fma_all", "sgemm", "bandwidth", "bf16")}
+        return Peaks(self.threads, notes=self.notes, **best)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "flops": self.flops}
+
+
+def measure_peaks(threads: int) -> Peaks:
+    """All of them with `threads` threads, in about two seconds."""
+    import numba
+    notes = {}
+    if numba.config.DISABLE_JIT:
+        one = every = None
+        notes["fma"] = "not measured: NUMBA_DISABLE_JIT is set; the roof is BLAS's"
+    else:
+        one, every, notes["fma"] = _fma(threads)
+    a = np.random.default_rng(0).standard_normal((_SIDE, _SIDE), np.float32)
+    sgemm = 2 * _SIDE**3 / _best(lambda: a @ a, 4)
+    notes["sgemm"] = f"NumPy's BLAS, {_SIDE} x {_SIDE} matrices"
+    bandwidth, notes["bandwidth"] = _triad(threads)
+    bf16, notes["bf16"] = _bf16()
+    return Peaks(threads, one, every, sgemm, bandwidth, bf16, notes)
+
+
+def _best(run: Callable[[], Any], tries: int = _TRIES) -> float:
+    """The shortest of some calls, in seconds, after one that does not count."""
+    run()
+    times = []
+    for _ in range(tries):
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def _fma(threads: int) -> tuple[float, float, str]:
+    from tinyseg.kernels.cpu.threads import in_parallel
+    lanes, registers = _vectors()
+    kernel = _fma_kernel(lanes, registers)
+    flops = 2 * lanes * registers * _FMA_STEPS
+    one = flops / _best(lambda: kernel(_FMA_STEPS))
+    every = threads * flops / _best(lambda: in_parallel(kernel, [_FMA_STEPS] * threads)) if threads > 1 else one
+    return one, every, f"{registers} chains of fused multiply-adds on vectors of {lanes} floats, in registers"
+
+
+def _vectors() -> tuple[int, int]:
+    """(lanes, chains): the widest vectors of the host, and chains enough to hide four cycles on two or more ports."""
+    import llvmlite.binding as llvm
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16, 24
+    if features.get("fma"):
+        return 8, 12
+    return 4, 24 if features.get("neon") else 12
+
+
+@cache
+def _fma_kernel(lanes: int, registers: int) -> Callable[[int], float]:
+    """steps -> a sum, after `registers` independent chains of `steps` vector multiply-adds.
+
+    Written in LLVM's words, because its loop vectoriser stops at half-width vectors and would fold constant chains.
+    """
+    import numba
+    from llvmlite import ir
+    from numba.extending import intrinsic
+    vector, index = ir.VectorType(ir.FloatType(), lanes), ir.IntType(64)
+
+    @intrinsic
+    def chains(context, steps):
+        def generate(context, builder, signature, arguments):
+            declared = ir.FunctionType(vector, [vector] * 3)
+            name = f"llvm.fma.v{lanes}f32"
+            fma = builder.module.globals.get(name) or ir.Function(builder.module, declared, name)
+            scale = ir.Constant(vector, [0.999] * lanes)
+            before = builder.block
+            loop, end = builder.append_basic_block("loop"), builder.append_basic_block("end")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            count = builder.phi(index)
+            count.add_incoming(ir.Constant(index, 0), before)
+            sums = [builder.phi(vector) for _ in range(registers)]
+            new = [builder.call(fma, [s, scale, ir.Constant(vector, [1e-3] * lanes)]) for s in sums]
+            for k, (old, fresh) in enumerate(zip(sums, new, strict=True)):
+                old.add_incoming(ir.Constant(vector, [float(k + 1)] * lanes), before)
+                old.add_incoming(fresh, loop)
+            following = builder.add(count, ir.Constant(index, 1))
+            count.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", following, arguments[0]), loop, end)
+            builder.position_at_end(end)
+            total = new[0]
+            for fresh in new[1:]:
+                total = builder.fadd(total, fresh)
+            return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+        return numba.float32(numba.int64), generate
+
+    @numba.njit(nogil=True)
+    def kernel(steps):
+        return chains(numba.int64(steps))
+
+    return kernel
+
+
+def _triad(threads: int) -> tuple[float, str]:
+    from tinyseg.kernels.cpu.threads import in_parallel
+    n = _TRIAD_BYTES // 4
+    a, b, c = (np.full(n, value, np.float32) for value in (0, 1, 2))
+
+    def body(a, b, c):
+        for i in range(len(a)):
+            a[i] = b[i] + np.float32(3) * c[i]
+    import numba
+    kernel = (lambda a, b, c: np.add(b, c, out=a)) if numba.config.DISABLE_JIT else numba.njit(nogil=True)(body)
+    ends = [n * t // threads for t in range(threads + 1)]
+    parts = [slice(first, last) for first, last in pairwise(ends)]
+    seconds = _best(lambda: in_parallel(lambda part: kernel(a[part], b[part], c[part]), parts), 5)
+    note = f"triad over 3 arrays of {_TRIAD_BYTES >> 20} MiB"
+    cache_bytes = _last_level_cache()
+    if cache_bytes and cache_bytes > 3 * _TRIAD_BYTES:
+        note += f"; the processor's last cache ({cache_bytes >> 20} MiB) may hold them"
+    return 3 * _TRIAD_BYTES / seconds, note
+
+
+def _last_level_cache() -> int:
+    """Bytes, or 0 where nobody says."""
+    from pathlib import Path
+    sizes = [0]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text[:-1]) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0) if text[:-1].isdigit() else 0)
+    return max(sizes)
+
+
+def _bf16() -> tuple[float | None, str]:
+    import llvmlite.binding as llvm
+    features = llvm.get_host_cpu_features()
+    unit = next((name for name in ("amx-bf16", "avx512bf16", "bf16") if features.get(name)), None)
+    if unit is None:
+        return None, "not measured: the processor has no bfloat16 unit"
+    try:
+        import torch
+    except ImportError:
+        return None, f"not measured: the processor has {unit}, but the probe is PyTorch's matrix product"
+    a = torch.ones(_SIDE, _SIDE, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        return 2 * _SIDE**3 / _best(lambda: a @ a, 8), f"{unit}, PyTorch's product of {_SIDE} x {_SIDE} matrices"

@@ -1,0 +1,119 @@
+"""The clock.  Candidates take turns in one process, in a new order every round: they share the machine's moods."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from time import perf_counter
+from typing import Any
+
+__all__ = ["Settings", "Timed", "interleave", "orders"]
+
+_SAMPLE = 1e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
+_WAKE = 0.05             # seconds: a faster call is made once unclocked when its turn comes; see `interleave`
+_STEADY = 0.1            # warm-up ends when two calls in a row differ by less
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure.
+
+    rounds      samples of each candidate at least; 7 are the fewest with a 95 % interval that leaves out a stray one
+    seconds     of clocked time for each candidate at least
+    patience    seconds of clocked time after which a slow candidate stops, with 3 samples at least
+    warm_up     seconds after which the warm-up ends even if calls still differ; two calls at least
+    """
+
+    rounds: int = 9
+    seconds: float = 0.3
+    patience: float = 10.0
+    warm_up: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class Timed:
+    """Seconds for one call, each the mean of `calls` in a row; `error` if the candidate raised."""
+
+    samples: list[float] = field(default_factory=list)
+    calls: int = 1
+    warm_up: int = 0
+    error: BaseException | None = None
+
+
+def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
+               tick: Callable[[], None] = lambda: None) -> dict[str, Timed]:
+    """Time all runners; one that raises keeps its error and the others go on.
+
+    Whoever comes after another library finds that library's threads still spinning for work, its own asleep and the
+    caches full of another's data.  So every turn of a short call starts with one that is not clocked: what is measured
+    is a call among its own kind, as in a network.
+    """
+    timed = {name: Timed() for name in runners}
+    for name, run in runners.items():
+        _guarded(timed[name], _warm_up, run, timed[name], settings)
+        tick()
+    going = [name for name in runners if timed[name].error is None]
+    enough: set[str] = set()
+    order = orders(going, settings.seed)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while any(timed[name].error is None and name not in enough for name in going):
+            for name in next(order):
+                clock = timed[name]
+                if clock.error is None and name not in enough:
+                    _guarded(clock, _sample, runners[name], clock)
+                    if _satisfied(clock, settings):
+                        enough.add(name)
+                    tick()
+            gc.collect(0)
+    finally:
+        if collecting:
+            gc.enable()
+    return timed
+
+
+def orders(names: list[str], seed: int = 0):
+    """For ever a new order of the names, one for each round: shuffled, so that nobody always follows the same one."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.sample(names, len(names))
+
+
+def _warm_up(run, clock: Timed, settings: Settings) -> None:
+    began, last = perf_counter(), float("inf")
+    while True:
+        start = perf_counter()
+        run()
+        now = perf_counter()
+        clock.warm_up += 1
+        steady = abs(now - start - last) <= _STEADY * last
+        last = now - start
+        if clock.warm_up >= 2 and (steady or now - began >= settings.warm_up):
+            break
+    clock.calls = max(1, ceil(_SAMPLE / max(last, 1e-7)))
+
+
+def _sample(run, clock: Timed) -> None:
+    if not clock.samples or clock.samples[-1] < _WAKE:
+        run()
+    start = perf_counter()
+    for _ in range(clock.calls):
+        run()
+    clock.samples.append((perf_counter() - start) / clock.calls)
+
+
+def _satisfied(clock: Timed, settings: Settings) -> bool:
+    n, spent = len(clock.samples), sum(clock.samples) * clock.calls
+    return (n >= settings.rounds and spent >= settings.seconds) or (n >= 3 and spent >= settings.patience)
+
+
+def _guarded(clock: Timed, step, *arguments) -> None:
+    try:
+        step(*arguments)
+    except (Exception, SystemExit) as error:
+        clock.error = error

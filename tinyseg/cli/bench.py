@@ -1,0 +1,88 @@
+"""`tinyseg bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinyseg.errors import ArgumentError
+
+__all__ = ["bench"]
+
+WHAT, CLOCK, OUT = "What is measured", "The clock", "What comes out"
+
+
+def bench(
+    targets: Annotated[list[str] | None, typer.Argument(
+        metavar="[conv|transposed|dilated|pool|net] [FILE.py:FUNCTION]",
+        help="Layers of one kind, or a whole training step of U-Net; and a kernel of your own.")] = None,
+    layers: Annotated[str, typer.Option(help="unet, fcn, deeplab, lab, all, or a JSON file.",
+                                        rich_help_panel=WHAT)] = "all",
+    layer: Annotated[list[str] | None, typer.Option(help="Only the layer of this name; repeatable.",
+                                                    rich_help_panel=WHAT)] = None,
+    direction: Annotated[list[str] | None, typer.Option(
+        help="forward, input_grad or weight_grad; repeatable. Default: all.", rich_help_panel=WHAT)] = None,
+    algorithm: Annotated[list[str] | None, typer.Option(
+        help="Only this algorithm of tinyseg; repeatable. Default: all.", rich_help_panel=WHAT)] = None,
+    against: Annotated[str | None, typer.Option(
+        help="torch, torch-channels-last, torch-bf16 (commas between), or none. Default: torch where it is installed.",
+        rich_help_panel=WHAT)] = None,
+    op: Annotated[str | None, typer.Option(
+        help="Signature of your kernel, when neither its name nor its parameters tell.", rich_help_panel=WHAT)] = None,
+    sweep: Annotated[str | None, typer.Option(
+        help="How time grows: dilation=1,2,4, size=, channels= or batch= for the first layer.",
+        rich_help_panel=WHAT)] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="For everybody. Default: as many as Numba uses.",
+                                                rich_help_panel=CLOCK)] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Samples of each candidate at least.",
+                                        rich_help_panel=CLOCK)] = 9,
+    seconds: Annotated[float, typer.Option(min=0, help="Clocked for each candidate at least.",
+                                           rich_help_panel=CLOCK)] = 0.3,
+    limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one call of your kernel may take.",
+                                         rich_help_panel=CLOCK)] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the numbers and of the order of turns.",
+                                      rich_help_panel=CLOCK)] = 0,
+    baseline: Annotated[str | None, typer.Option(help="Whom ratios are against. Default: torch, else im2col.",
+                                                 rich_help_panel=OUT)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json, roofline.png and report.html.",
+                                             rich_help_panel=OUT)] = None,
+    compare: Annotated[tuple[Path, Path] | None, typer.Option(
+        help="Lay two bench.json side by side instead of measuring.", rich_help_panel=OUT)] = None,
+) -> None:
+    """Time every algorithm, PyTorch and your own kernel on the same layers, taking turns in one process.
+
+    Who does not agree with float64 is not timed. A ratio above 1 is faster than the baseline; "not different" means
+    that the intervals of the two medians overlap.
+    """
+    from tinyseg.bench import run
+    from tinyseg.cli.bench_table import Terminal
+    terminal = Terminal()
+    if compare is not None:
+        from tinyseg.bench import record
+        first, second = map(record.Bench.read, compare)
+        terminal.compared(first, second, record.compare(first, second))
+        return
+    suite, kernel = _targets(targets or [])
+    names = None if against is None else [] if against == "none" else against.split(",")
+    found = run.bench(run.Request(
+        suite=suite, kernel=kernel, signature=op, layers=layers, names=layer or [], directions=direction or [],
+        algorithms=algorithm or [], against=names, sweep=sweep, threads=threads, rounds=rounds, seconds=seconds,
+        limit=limit, seed=seed, baseline=baseline), terminal)
+    terminal.table(found)
+    if out is not None:
+        from tinyseg.bench.report import write
+        print(f"report: {write(found, out)}")
+
+
+def _targets(targets: list[str]) -> tuple[str | None, str | None]:
+    """The suite and the kernel among the arguments."""
+    from tinyseg.bench.layers import SUITES
+    suites, kernels = [t for t in targets if ":" not in t], [t for t in targets if ":" in t]
+    legal = (*SUITES, "net")
+    for suite in suites:
+        if suite not in legal:
+            advice = f"; a kernel needs its function too: {suite}:conv2d" if suite.endswith(".py") else ""
+            raise ArgumentError(f"bench: no suite {suite!r}; legal: {', '.join(legal)}{advice}")
+    if len(suites) > 1 or len(kernels) > 1:
+        raise ArgumentError(f"bench: {' '.join(targets)}: needs one suite and one kernel at most")
+    return suites[0] if suites else None, kernels[0] if kernels else None

@@ -1,0 +1,114 @@
+"""A measurement on a terminal: progress while it runs, a table at its end."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tinyseg.bench.record import Bench, Compared
+from tinyseg.bench.rows import COLUMNS, Row, bytes_text, rate_text, ratio_text, rows, seconds_text, spread_text
+
+__all__ = ["Terminal"]
+
+_STYLE = {"wrong": "red", "failed": "red"}
+
+
+class Terminal:
+    """Prints to standard output; progress goes to standard error."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+        self.errors = Console(stderr=True)
+        self.bar: Progress | None = None
+
+    def told(self, line: str) -> None:
+        self.errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        if not self.errors.is_terminal:
+            return
+        if self.bar is None:
+            self.bar = Progress(TextColumn("{task.description:<28}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+                                TimeElapsedColumn(), console=self.errors, transient=True)
+            self.task = self.bar.add_task("")
+            self.bar.start()
+        self.bar.update(self.task, description=escape(text), completed=done, total=total)
+        if done >= total:
+            self.stopped()
+
+    def stopped(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def table(self, bench: Bench) -> None:
+        out = self.console
+        groups = rows(bench)
+        everything = [row for group in groups.values() for row in group]
+        names = max(len(row.result.candidate) for row in everything)
+        widths = [max(map(len, column)) for column in zip(COLUMNS, *(row.words for row in everything), strict=True)]
+        for (layer, direction), group in groups.items():
+            out.print(_heading(bench, layer, direction), soft_wrap=True)
+            lines = Table(box=None, pad_edge=False, header_style="dim")
+            lines.add_column("", width=names, no_wrap=True)
+            for name, width in zip(COLUMNS, widths, strict=True):
+                lines.add_column(name, justify="right", width=width, no_wrap=True)
+            for row in group:
+                lines.add_row(Text(row.result.candidate, _STYLE.get(row.result.status, "")), *row.words)
+            out.print(lines, soft_wrap=True)
+            out.print()
+        for row in (row for row in everything if row.result.reason):
+            out.print(Text.assemble((f"{row.result.candidate}: {row.result.status}", _STYLE[row.result.status]),
+                                    f" on {row.result.layer}, {row.result.direction.replace('_', ' ')}: "
+                                    f"{row.result.reason}{advice(row)}"), soft_wrap=True)
+        means = bench.geometric_means()
+        if means:
+            words = ", ".join(f"{name} {value:.2f} ({count})" for name, (value, count) in means.items())
+            out.print(f"against {bench.baseline}, geometric mean (of how many): {words}", highlight=False,
+                      soft_wrap=True)
+        if bench.sweep:
+            for line in bench.sweep["lines"]:
+                out.print(line, highlight=False, soft_wrap=True)
+        peaks = bench.peaks
+        matrix_unit = f", bfloat16 {rate_text(peaks.bf16)}" if peaks.bf16 else ""
+        out.print(f"peaks: float32 {rate_text(peaks.flops)} GFLOP/s ({peaks.threads} threads), BLAS "
+                  f"{rate_text(peaks.sgemm)}{matrix_unit}; memory {peaks.bandwidth / 1e9:.3g} GB/s", highlight=False,
+                  soft_wrap=True)
+        if bench.busy:
+            out.print(Text(bench.busy, "yellow"), soft_wrap=True)
+
+    def compared(self, first: Bench, second: Bench, found: list[Compared]) -> None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name, justify in (("layer", "left"), ("", "left"), ("candidate", "left"), ("first", "right"),
+                              ("±", "right"), ("second", "right"), ("±", "right"), ("first / second", "right")):
+            table.add_column(name, justify=justify, no_wrap=True)
+        last = None
+        for row in found:
+            place = row.layer, row.direction
+            shown = ("", "") if place == last else (escape(row.layer), row.direction.replace("_", " "))
+            table.add_row(*shown, escape(row.candidate), seconds_text(row.first.median), spread_text(row.first),
+                          seconds_text(row.second.median), spread_text(row.second), ratio_text(row.ratio))
+            last = place
+        for name, bench in (("first", first), ("second", second)):
+            self.console.print(f"{name + ':':<8}{bench.machine.get('cpu')}, {bench.peaks.threads} threads, float32 "
+                               f"peak {rate_text(bench.peaks.flops)} GFLOP/s", highlight=False, markup=False,
+                               soft_wrap=True)
+        self.console.print(table)
+        for name, bench in (("first", first), ("second", second)):
+            if bench.busy:
+                self.console.print(Text(f"{name}: {bench.busy}", "yellow"), soft_wrap=True)
+
+
+def _heading(bench: Bench, name: str, direction: str) -> Text:
+    layer = bench.layer(name)
+    heading = Text.assemble((f"{name} · {direction.replace('_', ' ')}", "bold"))
+    if layer is not None:
+        heading.append(f"   {layer.text} · {layer.flops / 1e9:.3g} GFLOP, moves at least "
+                       f"{bytes_text(layer.bytes(direction))}", "dim")
+    return heading
+
+
+def advice(row: Row) -> str:
+    """What to do about a candidate that disagrees."""
+    return f"; find out where: tinyseg verify {row.result.candidate}" if row.result.status == "wrong" else ""
