@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import axes, geometries
 
 from tinyseg.arithmetic import ConvGeometry, pair, sides
 from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.verify.strategies import axes, geometries
 
 
 @given(geometry=geometries())

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import geometries
 
 from tinyseg import kernels
 from tinyseg.arithmetic import (
@@ -19,6 +18,7 @@ from tinyseg.arithmetic import (
     same_padding,
     span,
 )
+from tinyseg.verify.strategies import geometries
 
 I, K, S = st.integers(1, 12), st.integers(1, 6), st.integers(1, 4)
 P, D = st.integers(0, 5), st.integers(1, 4)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import convolutions, floats, integers
 
 import tinyseg as ts
 import tinyseg.functional as F
 from tinyseg import kernels
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError
+from tinyseg.verify.strategies import convolutions, floats, integers
 
 ALGORITHMS = kernels.algorithms("conv2d")
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)

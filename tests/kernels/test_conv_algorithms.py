@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import convolutions, floats, integers
 
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.cpu import im2col, loops
+from tinyseg.verify.strategies import convolutions, floats, integers
 
 pytestmark = pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))
 

@@ -5,13 +5,13 @@ from unittest import mock
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import convolutions, floats
 
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels.cpu import loops, matrix
 from tinyseg.kernels.cpu.matrix import kernel_matrix
+from tinyseg.verify.strategies import convolutions, floats
 
 
 def unit_images(shape):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import convolutions, integers
 
 import tinyseg as ts
 import tinyseg.functional as F
 from tinyseg import kernels
+from tinyseg.verify.strategies import convolutions, integers
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.oracle, pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))]

@@ -1,0 +1,128 @@
+"""Running the properties of a kernel: many drawn cases for each, and the smallest that breaks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyseg.errors import ArgumentError
+from tinyseg.verify.cases import Case
+from tinyseg.verify.properties import Property, properties_of
+from tinyseg.verify.strategies import cases
+from tinyseg.verify.subject import Subject
+from tinyseg.verify.violation import Violation
+
+try:
+    import hypothesis
+    from hypothesis import HealthCheck, Phase, settings
+except ModuleNotFoundError as error:
+    raise ArgumentError('verify: hypothesis is not installed; pip install "tinyseg[verify]"') from error
+
+__all__ = ["Budget", "Outcome", "examine", "hunt"]
+
+EXAMPLES = 50                                        # drawn at a time; each time anew, since examples resemble the last
+SHRINKING = 8.0                                      # seconds after the first failure of a property
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to look: `seconds` in all, at most `examples` of each property."""
+
+    seconds: float = 60.0
+    examples: int = 150
+
+    @classmethod
+    def deep(cls) -> Budget:
+        return cls(900.0, 3000)
+
+
+@dataclass
+class Outcome:
+    """One property: on how many cases it held, and the smallest on which it did not."""
+
+    property: Property
+    held: int = 0
+    case: Case | None = None
+    violation: Violation | None = None
+    seconds: float = 0.0
+    failures: int = field(default=0)
+
+    @property
+    def failed(self) -> bool:
+        return self.violation is not None
+
+
+def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed: int, seconds: float,
+         note: Callable[[Case], None] = lambda case: None, shrinking: float = SHRINKING) -> None:
+    """Draw so many cases for one property, within so many seconds; shrink the first that fails.
+
+    The smallest failing case is kept here, so that a kernel that fails only now and then is caught all the same.
+    note    told of every case before it is tried
+    """
+    started, first_failure = time.monotonic(), None
+    limits = {"large": False, **prop.draw}
+    if subject.tolerance is not None and limits.get("values") == ("special", "denormal"):
+        return                                       # a transform spreads nan over its block
+    strategy = cases(subject.operation, subject.supports - set(prop.without), plain=subject.plain, **limits)
+
+    @hypothesis.seed(seed)
+    @settings(max_examples=examples, database=None, deadline=None, derandomize=False, report_multiple_bugs=False,
+              suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink), print_blob=False,
+              verbosity=hypothesis.Verbosity.quiet)
+    @hypothesis.given(case=strategy)
+    def example(case: Case) -> None:
+        nonlocal first_failure
+        now = time.monotonic()
+        if now - (first_failure or started) > (shrinking if first_failure else seconds):
+            return
+        hypothesis.assume(subject.refuses(case.geometry) is None)
+        note(case)
+        try:
+            with np.errstate(all="ignore"):
+                prop.check(subject, case)
+        except Violation as violation:
+            first_failure = first_failure or now
+            outcome.failures += 1
+            if outcome.case is None or case.size < outcome.case.size:
+                outcome.case, outcome.violation = case, violation
+            raise
+        outcome.held += not first_failure
+
+    try:
+        example()
+    except Violation:
+        pass
+    except hypothesis.errors.HypothesisException:
+        pass                                         # fails now and then: the outcome has what was seen
+    outcome.seconds += time.monotonic() - started
+
+
+def examine(subject: Subject, budget: Budget | None = None, seed: int = 0, only: Collection[str] | None = None,
+            tell: Callable[[Outcome], None] = lambda outcome: None,
+            note: Callable[[Property, int, int, Case], None] = lambda *what: None) -> list[Outcome]:
+    """Every property of a kernel: first all of them on a few cases, then on more and more while time is left.
+
+    only    names of the properties; by default all that speak of the operation
+    tell    called with each outcome whenever it has changed
+    note    called before every case, with the property, the number of examples and the seed that lead to it
+    """
+    budget = budget or Budget()
+    outcomes = [Outcome(p) for p in properties_of(subject.operation.name, subject.supports)
+                if only is None or p.name in only]
+    end, turn = time.monotonic() + budget.seconds, 0
+    tried = dict.fromkeys((o.property.name for o in outcomes), 0)
+    while open_ := [o for o in outcomes if not o.failed and tried[o.property.name] < budget.examples]:
+        for place, outcome in enumerate(open_):
+            prop, remaining = outcome.property, end - time.monotonic()
+            if remaining <= 0:
+                return outcomes
+            count = min(EXAMPLES, budget.examples - tried[prop.name])
+            hunt(prop, subject, outcome, count, seed * 1000 + turn, remaining / (len(open_) - place),
+                 lambda case, about=(prop, count, seed * 1000 + turn): note(*about, case))
+            tried[prop.name] += count
+            tell(outcome)
+        turn += 1
+    return outcomes
