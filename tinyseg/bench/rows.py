@@ -92,7 +92,7 @@ def rate_text(rate: float | None) -> str:
 
 
 def share_text(share: float | None) -> str:
-    return NOTHING if share is None else f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.1g}"
+    return NOTHING if share is None else f"{100 * share:.0f}" if share >= 0.095 else f"{100 * share:.1g}"
 
 
 def bytes_text(count: float | None, coarse: bool = False) -> str:

@@ -12,8 +12,10 @@ from tinyseg.bench import memory
 from tinyseg.bench.candidates import Candidate, contenders
 from tinyseg.bench.harness import measure, threads
 from tinyseg.bench.layers import DIRECTIONS, SUITES, Layer, read_layers, select
+from tinyseg.bench.net import Size, measure_net
 from tinyseg.bench.peaks import measure_peaks
 from tinyseg.bench.record import Bench, others
+from tinyseg.bench.sweep import fit, swept
 from tinyseg.bench.timing import Settings
 from tinyseg.bench.trial import trial
 from tinyseg.bench.user import UserKernel, load
@@ -41,7 +43,7 @@ class Request:
     limit: float = 60.0
     seed: int = 0
     baseline: str | None = None
-    net: dict[str, Any] = field(default_factory=dict)
+    net: Size = field(default_factory=Size)
 
     @property
     def settings(self) -> Settings:
@@ -59,7 +61,11 @@ def bench(request: Request, listener: Listener) -> Bench:
     for direction in request.directions:
         if direction not in DIRECTIONS:
             raise ArgumentError(f"--direction {direction!r}; legal: {', '.join(DIRECTIONS)}")
+    if request.suite == "net":
+        return _net(request, listener)
     layers = select(read_layers(request.layers), request.suite, request.names)
+    if request.sweep is not None:
+        parameter, values, layers = swept(layers[0], request.sweep)
     kernel, verdicts = None, {}
     try:
         if request.kernel is not None:
@@ -73,8 +79,34 @@ def bench(request: Request, listener: Listener) -> Bench:
             peaks = peaks.better(measure_peaks(count))
     finally:
         listener.stopped()
-    return Bench(_title(request, kernel), {**machine.facts(), "torch": _version("torch"), "threads": count}, peaks,
-                 {**asdict(request.settings), "memory": memory.method()}, layers, results, baseline, busy[0])
+    found = Bench(_title(request, kernel), facts(count), peaks,
+                  {**asdict(request.settings), "memory": memory.method()}, layers, results, baseline, busy[0])
+    if request.sweep is not None:
+        found.sweep = fit(found, parameter, values)
+    return found
+
+
+def _net(request: Request, listener: Listener) -> Bench:
+    if request.kernel or request.sweep or request.algorithms or request.names or request.directions:
+        raise ArgumentError("net: a whole net has no kernel, sweep, layer, direction or algorithm to choose; "
+                            "it takes --base, --size, --batch and --against")
+    try:
+        with threads(request.threads) as count, others() as busy:
+            peaks = measure_peaks(count)
+            results = measure_net(request.net, request.against, request.settings, progress=listener.progress)
+    finally:
+        listener.stopped()
+    names = list(dict.fromkeys(result.candidate for result in results))
+    baseline = request.baseline or ("torch" if "torch" in names else "tinyseg")
+    if baseline not in names:
+        raise ArgumentError(f"--baseline {baseline!r}; legal: {', '.join(names)}")
+    return Bench(request.net.name, facts(count), peaks, {**asdict(request.settings), "memory": memory.method()}, [],
+                 results, baseline, busy[0])
+
+
+def facts(threads: int) -> dict[str, Any]:
+    """Of the machine and of who competes on it."""
+    return {**machine.facts(), "torch": _version("torch"), "threads": threads}
 
 
 def _kernel(request: Request, layers: list[Layer], listener: Listener) -> tuple[UserKernel, list[Layer], dict]:

@@ -32,6 +32,11 @@ def bench(
     sweep: Annotated[str | None, typer.Option(
         help="How time grows: dilation=1,2,4, size=, channels= or batch= for the first layer.",
         rich_help_panel=WHAT)] = None,
+    base: Annotated[int, typer.Option(min=1, help="net: channels of U-Net's top level.",
+                                      rich_help_panel=WHAT)] = 64,
+    size: Annotated[int, typer.Option(min=16, help="net: side of the images, a multiple of 16.",
+                                      rich_help_panel=WHAT)] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="net: images at a time.", rich_help_panel=WHAT)] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="For everybody. Default: as many as Numba uses.",
                                                 rich_help_panel=CLOCK)] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Samples of each candidate at least.",
@@ -54,7 +59,7 @@ def bench(
     Who does not agree with float64 is not timed. A ratio above 1 is faster than the baseline; "not different" means
     that the intervals of the two medians overlap.
     """
-    from tinyseg.bench import run
+    from tinyseg.bench import net, run
     from tinyseg.cli.bench_table import Terminal
     terminal = Terminal()
     if compare is not None:
@@ -67,7 +72,7 @@ def bench(
     found = run.bench(run.Request(
         suite=suite, kernel=kernel, signature=op, layers=layers, names=layer or [], directions=direction or [],
         algorithms=algorithm or [], against=names, sweep=sweep, threads=threads, rounds=rounds, seconds=seconds,
-        limit=limit, seed=seed, baseline=baseline), terminal)
+        limit=limit, seed=seed, baseline=baseline, net=net.Size(base, size, batch)), terminal)
     terminal.table(found)
     if out is not None:
         from tinyseg.bench.report import write

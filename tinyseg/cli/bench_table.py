@@ -48,6 +48,9 @@ class Terminal:
         everything = [row for group in groups.values() for row in group]
         names = max(len(row.result.candidate) for row in everything)
         widths = [max(map(len, column)) for column in zip(COLUMNS, *(row.words for row in everything), strict=True)]
+        needed = names + sum(widths) + 2 * len(widths)
+        if out.width < needed and not out.is_terminal:
+            out.width = needed
         for (layer, direction), group in groups.items():
             out.print(_heading(bench, layer, direction), soft_wrap=True)
             lines = Table(box=None, pad_edge=False, header_style="dim")
