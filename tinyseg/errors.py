@@ -42,11 +42,15 @@ class Interrupted(TrainingError):
 
 
 @contextmanager
-def about(subject: str) -> Iterator[None]:
-    """Put `subject`, an operation or a file, before an error that does not name it yet."""
+def about(subject: str, inside: str = "") -> Iterator[None]:
+    """Put `subject`, an operation or a file, before an error that does not name it yet.
+
+    inside    its name further in, which gives way: to kernels a transposed convolution is a `conv2d_input_grad`
+    """
     try:
         yield
     except TinysegError as error:
         if str(error).startswith(f"{subject}:"):
             raise
-        raise type(error)(f"{subject}: {error}") from error.__cause__
+        fact = str(error).removeprefix(f"{inside}: ") if inside else str(error)
+        raise type(error)(f"{subject}: {fact}") from error.__cause__

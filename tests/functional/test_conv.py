@@ -11,6 +11,8 @@ import tinyseg as ts
 import tinyseg.functional as F
 from tinyseg import kernels
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError
+from tinyseg.kernels import registry
+from tinyseg.kernels.cpu import loops
 from tinyseg.verify.strategies import convolutions, floats, integers
 
 ALGORITHMS = kernels.algorithms("conv2d")
@@ -126,6 +128,35 @@ def test_a_net_trains_alike_by_any_algorithm(algorithm):
         assert np.abs(a.data - b.data).max() <= 1e-12
 
 
+def test_a_kernel_of_ones_own_trains_though_it_has_no_gradients():
+    def mine(x, weight, geometry):
+        return loops.conv2d(x, weight, geometry)
+
+    known = {key: dict(value) for key, value in registry._kernels.items()}
+    with mock.patch.object(registry, "_kernels", known):
+        kernels.register("conv2d", "mine", mine)
+        start, expected, found = (train_forward(*how) for how in (("im2col", 0), ("im2col",), ("mine",)))
+        assert np.abs(expected - start).max() > 1e-4                     # it did learn
+        assert np.abs(expected - found).max() <= 1e-12
+        with pytest.raises(ArgumentError, match="conv_transpose2d: no algorithm 'mine'"):
+            F.conv_transpose2d(Y, BACK, algorithm="mine")
+
+
+def train_forward(algorithm, steps=3):
+    """A convolution fitted to an image; its weight after some steps."""
+    rng = np.random.default_rng(0)
+    image, target = rng.standard_normal((2, 1, 3, 6, 6))
+    weight = ts.Tensor(rng.standard_normal((3, 3, 3, 3)) / 5, requires_grad=True)
+    for _ in range(steps):
+        loss = ((F.conv2d(F.conv2d(image, weight, padding=1, algorithm=algorithm), weight, padding=1,
+                          algorithm=algorithm) - target) ** 2).mean()
+        loss.backward()
+        with ts.no_grad(), weight.writing() as array:
+            array -= 0.1 * weight.grad.data
+        weight.grad = None
+    return weight.data
+
+
 def test_paddings():
     x, weight = np.ones((1, 1, 7, 9)), np.ones((1, 1, 3, 4))
 
@@ -207,7 +238,7 @@ Y, BACK = np.ones((1, 6, 4, 4)), np.ones((6, 2, 3, 3))
      "conv_transpose2d: input 4, kernel 3, stride 1, padding (3, 3) give output size 0 in H. "
      "Needs (i-1)·s - 2p + d·(k-1) + 1 + a >= 1; with this input 2p <= 5."),
     ((Y, BACK), {"algorithm": "fft"}, ArgumentError,
-     f"conv_transpose2d: conv2d_input_grad: no algorithm 'fft'; legal: auto, {', '.join(ALGORITHMS)}"),
+     f"conv_transpose2d: no algorithm 'fft'; legal: auto, {', '.join(ALGORITHMS)}"),
 ])
 def test_errors_of_conv_transpose2d(arguments, options, error, text):
     with pytest.raises(error) as caught:

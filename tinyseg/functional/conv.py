@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import Array, namespace
+from tinyseg.arrays import Array, device_of, namespace
 from tinyseg.autograd import Function, Tensor, as_tensor
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.checks import floating, images
@@ -19,6 +19,10 @@ class _Convolution(Function):
     def __init__(self, geometry: ConvGeometry, algorithm: str = "auto"):
         self.geometry, self.algorithm = geometry, algorithm
 
+    def same(self, operation: str, array: Array) -> str:
+        """The forward pass's algorithm for a gradient too, or "auto" where the gradient has none of that name."""
+        return self.algorithm if self.algorithm in kernels.algorithms(operation, device_of(array)) else "auto"
+
 
 class Conv2d(_Convolution):
     """y = C x.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ."""
@@ -29,8 +33,10 @@ class Conv2d(_Convolution):
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight = self.saved
-        return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.algorithm) if self.needs_grad[0] else None,
-                kernels.conv2d_weight_grad(grad, x, self.geometry, self.algorithm) if self.needs_grad[1] else None)
+        return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.same("conv2d_input_grad", x))
+                if self.needs_grad[0] else None,
+                kernels.conv2d_weight_grad(grad, x, self.geometry, self.same("conv2d_weight_grad", x))
+                if self.needs_grad[1] else None)
 
 
 class ConvTranspose2d(_Convolution):
@@ -42,8 +48,9 @@ class ConvTranspose2d(_Convolution):
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight = self.saved
-        return (kernels.conv2d(grad, weight, self.geometry, self.algorithm) if self.needs_grad[0] else None,
-                kernels.conv2d_weight_grad(x, grad, self.geometry, self.algorithm) if self.needs_grad[1] else None)
+        return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x)) if self.needs_grad[0] else None,
+                kernels.conv2d_weight_grad(x, grad, self.geometry, self.same("conv2d_weight_grad", x))
+                if self.needs_grad[1] else None)
 
 
 class AddBias(Function):
@@ -111,7 +118,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     if not hasattr(groups, "__index__") or groups < 1 or channels % groups:
         raise ArgumentError(f"conv_transpose2d: groups {groups!r} with {channels} channels in; "
                             "needs a whole number >= 1 that divides them")
-    with about("conv_transpose2d"):
+    with about("conv_transpose2d", inside="conv2d_input_grad"):
         geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
                                            groups)
         y = ConvTranspose2d(geometry, algorithm)(x, weight)
