@@ -296,11 +296,13 @@ def written(kernel, case):
        draw={"values": ("floats",), "large": True})
 def repeatable(kernel, case):
     ours = operands(kernel, case)
-    first = kernel(*ours, case.geometry).copy()
+    result = kernel(*ours, case.geometry)
+    first = result.copy()
     for turn in range(3):
         kernel(*(np.flip(a) if a.dtype.kind == "f" else a for a in ours), case.geometry)
         equal(kernel(*ours, case.geometry), first, f"f(x), call {turn + 2} = f(x), call 1",
               advice="Two threads may add to one cell, or something is kept from one call to the next.")
+    equal(result, first, "the result of call 1, after other calls", advice="Give a fresh array in each call.")
 
 
 @holds("layout", "f depends on values, not on how they lie in memory", "strides are no part of an array's value",

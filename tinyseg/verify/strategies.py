@@ -128,6 +128,8 @@ def cases(draw: Any, operation: Operation, supports: Collection[str], values: Se
     plain    for a function of plain arguments: as much padding on both sides, and the remainder that a size leaves
     large    of a kind where bands, blocks and threads begin and end
     """
+    if "indices" in operation.operands:              # the gradient of any pooling: its indices say all
+        supports = {"stride", "padding", "dilation", "ceil_mode"}
     limits: dict[str, Any] = dict(draw(st.sampled_from(_LARGE))) if large else {}
     batch, channels = limits.pop("batch", batch), limits.pop("channels", range(1, 4))
     groups = limits.pop("groups", range(1, 4))

@@ -1,0 +1,39 @@
+"""Seeded faults are caught by the property that should catch them, and correct kernels by none.
+
+`python tests/verify/faults.py` prints the table.
+"""
+
+import os
+
+import pytest
+from verify.faults import FAULTS, caught_by
+
+from tinyseg import kernels
+from tinyseg.verify import OPERATIONS, Request
+from tinyseg.verify.properties import properties_of
+from tinyseg.verify.subject import load
+from tinyseg.verify.testing import assert_holds
+
+DEEP = os.environ.get("TINYSEG_TEST_PROFILE") == "deep"
+CORRECT = [(name, algorithm) for name, op in OPERATIONS.items() for algorithm in kernels.algorithms(op.registered)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name.replace(" ", "-"))
+def test_is_caught(fault):
+    outcome, _ = caught_by(fault)
+    assert outcome is not None, f"{', '.join(fault.properties)} let {fault.name!r} pass"
+    assert outcome.property.name in fault.properties
+
+
+def test_the_gallery_is_large_and_its_names_are_its_own():
+    names = [fault.name for fault in FAULTS]
+    assert len(set(names)) == len(names) >= 60
+
+
+@pytest.mark.parametrize("seed", range(1, 21) if DEEP else [1])
+@pytest.mark.parametrize(("operation", "algorithm"), CORRECT)
+def test_no_false_alarm(operation, algorithm, seed):
+    subject = load(Request(algorithm, operation))
+    for prop in properties_of(operation, subject.supports):
+        if DEEP or not (prop.draw.get("large") and algorithm in ("loops", "matrix")):
+            assert_holds(prop, subject, examples=100 if DEEP else 15, seed=seed)
