@@ -19,11 +19,13 @@ def evaluate(
         min=0, max=255, help="A value in the masks that means 'not labelled', besides 255.")] = None,
     mask_encoding: Annotated[str, typer.Option(help="auto, index, binary or color.")] = "auto",
     tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
+    views: Annotated[str, typer.Option(
+        help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""
     from tinyseg.inference import Predictor
-    predictor = Predictor.load(run, tile)
+    predictor = Predictor.load(run, tile, views=views)
     evaluation = predictor.evaluate(_data(run, predictor, images, masks, ignore_value, mask_encoding))
     c = evaluation.confusion
     if as_json:

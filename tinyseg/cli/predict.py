@@ -22,6 +22,8 @@ def predict(
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Strength of the overlay's colours.")] = 0.5,
     tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings.")] = 32,
+    views: Annotated[str, typer.Option(
+        help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
 ) -> None:
     """Segment images with a trained net."""
     from rich.console import Console
@@ -30,7 +32,7 @@ def predict(
     from tinyseg.data import read_image
     from tinyseg.inference import Predictor
     from tinyseg.inference.output import write_prediction
-    predictor = Predictor.load(run, tile, overlap)
+    predictor = Predictor.load(run, tile, overlap, views)
     paths = _images(inputs)
     names = _names(paths)
     console = Console(stderr=True)

@@ -2,5 +2,7 @@
 
 from tinyseg.inference.predictor import Evaluation, Prediction, Predictor, ahead, checkpoint_of
 from tinyseg.inference.tiles import Tiling, probabilities
+from tinyseg.inference.views import VIEWS, averaged
 
-__all__ = ["Evaluation", "Prediction", "Predictor", "Tiling", "ahead", "checkpoint_of", "probabilities"]
+__all__ = ["VIEWS", "Evaluation", "Prediction", "Predictor", "Tiling", "ahead", "averaged", "checkpoint_of",
+           "probabilities"]

@@ -16,6 +16,7 @@ from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.data import IGNORE, Dataset, Normalize, Sample
 from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
+from tinyseg.inference.views import averaged
 from tinyseg.metrics import ConfusionMatrix
 from tinyseg.nn import Module
 
@@ -51,6 +52,7 @@ class Predictor:
     palette     uint8 (256, 3), the colour of each label
     normalize   from grey levels to what the net was trained on
     tile, overlap    see `tinyseg.inference.Tiling.plan`
+    views            see `tinyseg.inference.averaged`
     """
 
     model: Module
@@ -60,9 +62,10 @@ class Predictor:
     normalize: Normalize
     tile: int | None = None
     overlap: int = 32
+    views: str = "one"
 
     @classmethod
-    def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32) -> Predictor:
+    def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32, views: str = "one") -> Predictor:
         """From a checkpoint, or from a run's folder (its best checkpoint, or the last while there is no best).
 
         Raises CheckpointError for a file that is not a whole checkpoint of tinyseg.
@@ -85,11 +88,14 @@ class Predictor:
             model.load_state_dict(weights)
         except TinysegError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap)
+        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap, views)
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Segment one image, uint8 (H, W, C)."""
-        return Prediction(probabilities(self.model, self.normalize(image), self.tile, self.overlap))
+        def segment(view: np.ndarray) -> np.ndarray:
+            return probabilities(self.model, view, self.tile, self.overlap)
+
+        return Prediction(averaged(segment, self.normalize(image), self.views))
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Compare with the masks of a data set, image by image at its own size."""
