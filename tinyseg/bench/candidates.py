@@ -149,15 +149,23 @@ def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,
         if name not in known:
             raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join(known)}")
     if against is None:
-        against = ["torch"] if find_spec("torch") else []
+        against = ["torch"] if has_torch() else []
     for name in against:
         if name not in TORCH:
             raise ArgumentError(f"--against {name!r}; legal: none, {', '.join(TORCH)}")
-        if not find_spec("torch"):
+        if not has_torch():
             raise ArgumentError(f"--against {name}: PyTorch is not installed; install tinyseg[bench], "
                                 "or measure with --against none")
     mine: list[Candidate] = [Mine(kernel)] if kernel is not None else []
     return mine + [Algorithm(name) for name in chosen or known] + [Torch(name) for name in against]
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed; it is not imported for that."""
+    try:
+        return find_spec("torch") is not None
+    except ValueError:                               # somebody has barred it
+        return False
 
 
 def _operation(layer: Layer, direction: str) -> str:

@@ -30,7 +30,7 @@ def inks(bench: Bench) -> dict[str, str]:
 
 
 def roofline_figure(bench: Bench) -> Figure:
-    """Operations per second against operations per byte; nothing can lie above the roof.
+    """Operations per second against operations per byte; only who saves products, like Winograd, can lie above it.
 
     Pooling has no place in it, as it hardly computes, unless there is nothing else.
     """
@@ -70,7 +70,7 @@ def roofline_figure(bench: Bench) -> Figure:
         for direction in used:
             ax.plot([], [], marker=_MARKERS[direction], color=COLORS["ink"], linestyle="none", markersize=5.5,
                     markerfacecolor="none", label=direction.replace("_", " "))
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, frameon=False, fontsize=9,
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=7, frameon=False, fontsize=9,
               labelcolor=COLORS["ink"], handletextpad=0.2, columnspacing=1.2)
     return fig
 

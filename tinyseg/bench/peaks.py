@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
@@ -85,85 +84,22 @@ def _best(run: Callable[[], Any], tries: int = _TRIES) -> float:
 
 
 def _fma(threads: int) -> tuple[float, float, str]:
+    from tinyseg.bench.fma import CHAINS, LANES, multiply_add
     from tinyseg.kernels.cpu.threads import in_parallel
-    lanes, registers = _vectors()
-    kernel = _fma_kernel(lanes, registers)
-    flops = 2 * lanes * registers * _FMA_STEPS
-    one = flops / _best(lambda: kernel(_FMA_STEPS))
-    every = threads * flops / _best(lambda: in_parallel(kernel, [_FMA_STEPS] * threads)) if threads > 1 else one
-    return one, every, f"{registers} chains of fused multiply-adds on vectors of {lanes} floats, in registers"
-
-
-def _vectors() -> tuple[int, int]:
-    """(lanes, chains): the widest vectors of the host, and chains enough to hide four cycles on two or more ports."""
-    import llvmlite.binding as llvm
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16, 24
-    if features.get("fma"):
-        return 8, 12
-    return 4, 24 if features.get("neon") else 12
-
-
-@cache
-def _fma_kernel(lanes: int, registers: int) -> Callable[[int], float]:
-    """steps -> a sum, after `registers` independent chains of `steps` vector multiply-adds.
-
-    Written in LLVM's words, because its loop vectoriser stops at half-width vectors and would fold constant chains.
-    """
-    import numba
-    from llvmlite import ir
-    from numba.extending import intrinsic
-    vector, index = ir.VectorType(ir.FloatType(), lanes), ir.IntType(64)
-
-    @intrinsic
-    def chains(context, steps):
-        def generate(context, builder, signature, arguments):
-            declared = ir.FunctionType(vector, [vector] * 3)
-            name = f"llvm.fma.v{lanes}f32"
-            fma = builder.module.globals.get(name) or ir.Function(builder.module, declared, name)
-            scale = ir.Constant(vector, [0.999] * lanes)
-            before = builder.block
-            loop, end = builder.append_basic_block("loop"), builder.append_basic_block("end")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            count = builder.phi(index)
-            count.add_incoming(ir.Constant(index, 0), before)
-            sums = [builder.phi(vector) for _ in range(registers)]
-            new = [builder.call(fma, [s, scale, ir.Constant(vector, [1e-3] * lanes)]) for s in sums]
-            for k, (old, fresh) in enumerate(zip(sums, new, strict=True)):
-                old.add_incoming(ir.Constant(vector, [float(k + 1)] * lanes), before)
-                old.add_incoming(fresh, loop)
-            following = builder.add(count, ir.Constant(index, 1))
-            count.add_incoming(following, loop)
-            builder.cbranch(builder.icmp_signed("<", following, arguments[0]), loop, end)
-            builder.position_at_end(end)
-            total = new[0]
-            for fresh in new[1:]:
-                total = builder.fadd(total, fresh)
-            return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
-        return numba.float32(numba.int64), generate
-
-    @numba.njit(nogil=True)
-    def kernel(steps):
-        return chains(numba.int64(steps))
-
-    return kernel
+    flops = 2 * LANES * CHAINS * _FMA_STEPS
+    one = flops / _best(lambda: multiply_add(_FMA_STEPS))
+    every = threads * flops / _best(lambda: in_parallel(multiply_add, [_FMA_STEPS] * threads)) if threads > 1 else one
+    return one, every, f"{CHAINS} chains of fused multiply-adds on vectors of {LANES} floats, in registers"
 
 
 def _triad(threads: int) -> tuple[float, str]:
+    from tinyseg.bench.fma import triad
     from tinyseg.kernels.cpu.threads import in_parallel
     n = _TRIAD_BYTES // 4
     a, b, c = (np.full(n, value, np.float32) for value in (0, 1, 2))
-
-    def body(a, b, c):
-        for i in range(len(a)):
-            a[i] = b[i] + np.float32(3) * c[i]
-    import numba
-    kernel = (lambda a, b, c: np.add(b, c, out=a)) if numba.config.DISABLE_JIT else numba.njit(nogil=True)(body)
     ends = [n * t // threads for t in range(threads + 1)]
     parts = [slice(first, last) for first, last in pairwise(ends)]
-    seconds = _best(lambda: in_parallel(lambda part: kernel(a[part], b[part], c[part]), parts), 5)
+    seconds = _best(lambda: in_parallel(lambda part: triad(a[part], b[part], c[part]), parts), 5)
     note = f"triad over 3 arrays of {_TRIAD_BYTES >> 20} MiB"
     cache_bytes = _last_level_cache()
     if cache_bytes and cache_bytes > 3 * _TRIAD_BYTES:

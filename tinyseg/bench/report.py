@@ -106,8 +106,8 @@ def _head(bench: Bench, groups: Mapping[tuple[str, str], list[Row]]) -> str:
     return f"""<header>
 <div class="eyebrow">tinyseg · bench</div>
 <h1>{escape(bench.title)}</h1>
-<p class="muted">{escape(str(bench.machine.get("cpu", "")))}, {peaks.threads} threads. Every candidate agreed with \
-float64 before it was timed; all took turns in one process.</p>
+<p class="muted">{escape(str(bench.machine.get("cpu", "")))}, {peaks.threads} threads. Only who agrees with float64 is \
+timed; all took turns in one process.</p>
 </header>
 <div class="headline">
 <div class="card hero">{_hero(bench, who, ratios)}</div>
@@ -217,6 +217,6 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return f'<div class="card"><dl>{items}</dl></div>'
 
 
-_ROOF_NOTE = ('<p class="note">Each layer stands at its operations per byte; no candidate can be above the roof. The '
-              "farther below, the more a better kernel could gain. Bytes are those of float32; bfloat16 moves about "
-              "half.</p>")
+_ROOF_NOTE = ('<p class="note">Each layer stands at its operations per byte; the farther below the '
+              "roof, the more a better kernel could gain. An algorithm with fewer products than the definition, like "
+              "Winograd’s, may stand above it. Bytes are those of float32; bfloat16 moves about half.</p>")

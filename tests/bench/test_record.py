@@ -1,0 +1,189 @@
+"""A measurement as a file and beside another; ratios; sweeps; and the page."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from tinyseg.bench import report
+from tinyseg.bench.harness import Result
+from tinyseg.bench.layers import Layer
+from tinyseg.bench.peaks import Peaks
+from tinyseg.bench.record import Bench, compare, others
+from tinyseg.bench.rows import rows
+from tinyseg.bench.sweep import fit, swept
+from tinyseg.errors import ArgumentError, DataError, TinysegError
+
+LAYER = Layer.of(name="<tiny>", in_channels=4, out_channels=6, input_size=8, kernel_size=3, padding=1)
+POOL = Layer.of(name="pool", operation="max_pool2d", in_channels=4, input_size=8, kernel_size=2)
+
+
+def samples(middle):
+    return [middle * (1 + k / 1000) for k in range(-10, 11)]
+
+
+def bench(scale=1.0, **changes):
+    results = [
+        Result("<tiny>", "forward", "im2col", error=1e-7, samples=samples(2e-3 * scale), extra=5 << 20),
+        Result("<tiny>", "forward", "torch", error=2e-7, samples=samples(1e-3), extra=0),
+        Result("<tiny>", "forward", "my.py:conv", error=2e-7, samples=samples(1.0001e-3), extra=0),
+        Result("<tiny>", "forward", "loops", "refused", "too slow"),
+        Result("<tiny>", "input_grad", "im2col", "wrong", "error 1.0e+00 > 1e-04", error=1.0),
+        Result("<tiny>", "input_grad", "my.py:conv", "failed", "ValueError: <b>"),
+        Result("pool", "forward", "direct", error=0.0, samples=samples(1e-5), extra=0),
+    ]
+    peaks = Peaks(2, 1e11, 2e11, 1.5e11, 1e10, None, {"fma": "24 chains", "bf16": "none"})
+    settings = {"rounds": 9, "seconds": 0.3, "patience": 10, "warm_up": 1, "memory": "resident"}
+    return Bench(**{"title": "A <bench>", "machine": {"cpu": "A & B", "cores": 2}, "peaks": peaks,
+                    "settings": settings, "layers": [LAYER, POOL], "results": results, "baseline": "torch",
+                    "others": 0.0, **changes})
+
+
+def test_it_survives_the_file(tmp_path):
+    first = bench()
+    first.write(tmp_path / "bench.json")
+    assert Bench.read(tmp_path / "bench.json") == first
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "tinyseg-bench-1"}',
+                                  '{"format": "tinyseg-bench-1", "peaks": {"a": 1}}'])
+def test_a_damaged_file_is_named(tmp_path, text):
+    path = tmp_path / "b.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        Bench.read(path)
+    assert str(caught.value).startswith(str(path))
+    with pytest.raises(DataError, match="cannot be read"):
+        Bench.read(tmp_path / "none.json")
+
+
+def test_ratios_are_against_the_baseline_and_say_when_nothing_is_known():
+    found = bench()
+    slow = found.ratio(found.find("<tiny>", "forward", "im2col"))
+    assert slow.value == pytest.approx(0.5)
+    assert slow.low < 0.5 < slow.high
+    assert slow.clear
+    assert not found.ratio(found.find("<tiny>", "forward", "my.py:conv")).clear
+    assert found.ratio(found.find("<tiny>", "forward", "torch")) is None
+    assert found.ratio(found.find("pool", "forward", "direct")) is None
+    assert found.geometric_means()["im2col"] == (pytest.approx(0.5), 1)
+
+
+def test_rows_hold_the_arithmetic():
+    groups = rows(bench())
+    torch, mine, im2col = groups["<tiny>", "forward"]
+    assert [r.result.candidate for r in (torch, mine, im2col)] == ["torch", "my.py:conv", "im2col"]
+    assert im2col.rate == pytest.approx(LAYER.flops / 2e-3)
+    assert im2col.share == pytest.approx(LAYER.flops / 2e-3 / 2e11)
+    assert im2col.words[:3] == ("2 ms", "0.5 %", "0.50")
+    assert im2col.words[-2:] == ("5 MiB", "1.0e-07")
+    assert mine.words[2] == "not different"
+    pooling, = groups["pool", "forward"]
+    assert (pooling.roof, pooling.share) == ("memory", pytest.approx(POOL.bytes("forward") / 1e-5 / 1e10))
+    assert [row.result.status for row in groups["<tiny>", "input_grad"]] == ["wrong", "failed"]
+
+
+def test_two_machines_side_by_side():
+    found = {(c.layer, c.candidate): c.ratio for c in compare(bench(), bench(scale=0.25))}
+    assert found["<tiny>", "im2col"].value == pytest.approx(4)
+    assert found["<tiny>", "im2col"].clear
+    assert not found["<tiny>", "torch"].clear        # the same times: not different
+    assert ("<tiny>", "loops") not in found
+    other = bench(layers=[replace(LAYER, batch=2)], results=bench().results[:3])
+    with pytest.raises(ArgumentError, match="no layer and candidate in common"):
+        compare(bench(), other)
+
+
+def test_a_busy_machine_is_told():
+    assert bench().busy is None
+    assert bench(others=None).busy is None
+    assert "1.2 of 2 cores" in bench(others=1.2).busy
+    with others() as busy:
+        sum(range(100000))
+    assert busy[0] is None or busy[0] >= 0
+
+
+def test_better_peaks_are_kept():
+    low, high = bench().peaks, Peaks(2, 2e11, None, 1e11, 2e10, 5e12, {})
+    best = low.better(high)
+    assert (best.fma_one, best.fma_all, best.sgemm, best.bandwidth, best.bf16) == (2e11, 2e11, 1.5e11, 2e10, 5e12)
+    assert best.flops == 2e11
+
+
+def test_a_sweep_changes_one_thing():
+    parameter, values, layers = swept(LAYER, "dilation=4,1,2")
+    assert (parameter, values) == ("dilation", [1, 2, 4])
+    assert [layer.dilation for layer in layers] == [(1, 1), (2, 2), (4, 4)]
+    assert {layer.output_shape for layer in layers} == {LAYER.output_shape}
+    assert [layer.in_channels for layer in swept(LAYER, "channels=8,16")[2]] == [8, 16]
+    assert [layer.input_size for layer in swept(POOL, "size=8,16")[2]] == [(8, 8), (16, 16)]
+    assert [layer.batch for layer in swept(LAYER, "batch=1,3")[2]] == [1, 3]
+    for bad in ("speed=1,2", "size=1", "size", "size=a,b", "size=0,1", "size=1,8,2,"):
+        with pytest.raises(TinysegError, match="--sweep"):
+            swept(POOL, bad)
+
+
+def sweep_bench():
+    parameter, values, layers = swept(LAYER, "channels=8,16,32")
+    results = [Result(layer.name, "forward", name, error=0, samples=samples(1e-6 * v**e))
+               for name, e in (("im2col", 1.5), ("torch", 2.0)) for v, layer in zip(values, layers, strict=True)]
+    found = bench(layers=layers, results=results)
+    found.sweep = fit(found, parameter, values)
+    return found
+
+
+def test_the_exponent_of_a_power_law_is_found():
+    sweep = sweep_bench().sweep
+    assert sweep["expected"] == pytest.approx(2)
+    assert {c["candidate"]: c["exponent"] for c in sweep["curves"]} == {
+        "im2col": pytest.approx(1.5), "torch": pytest.approx(2.0)}
+    assert "im2col, forward: e = 1.50" in sweep["lines"]
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and whether its tags match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes
+                       if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:"))]
+        if tag not in ("meta", "link", "br", "path", "use", "rect", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in ("path", "use", "rect"):
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("found", [bench(), bench(others=1.5, baseline=None), sweep_bench(),
+                                   bench(layers=[], results=[Result("U-Net", "inference", "tinyseg", error=1e-6,
+                                                                    samples=samples(1.0), extra=9)])],
+                         ids=["layers", "busy", "sweep", "net"])
+def test_the_page_needs_nothing_else(found, tmp_path):
+    path = report.write(found, tmp_path / "out")
+    text = path.read_text()
+    page = Page(text)
+    assert not page.links
+    assert not page.open
+    assert "<script" not in text
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "A &lt;bench&gt;" in text
+    assert "<b>" not in re.sub(r"<b>[\d.,e+–-]+( \w+)?</b>", "", text)
+    assert Bench.read(tmp_path / "out" / "bench.json") == found
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert ("roofline.png" in written) == bool(found.layers)
+    assert ("sweep.png" in written) == bool(found.sweep)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TinysegError, match="cannot be written"):
+        report.write(bench(), tmp_path / "file")
