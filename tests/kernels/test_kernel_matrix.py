@@ -1,4 +1,4 @@
-"""The kernel matrix C itself, and the two algorithms that keep their sums in float64."""
+"""The kernel matrix C itself."""
 
 from unittest import mock
 
@@ -11,7 +11,7 @@ from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels.cpu import loops, matrix
 from tinyseg.kernels.cpu.matrix import kernel_matrix
-from tinyseg.verify.strategies import convolutions, floats
+from tinyseg.verify.strategies import convolutions
 
 
 def unit_images(shape):
@@ -65,15 +65,3 @@ def test_a_matrix_too_large_is_refused():
                                  'Use algorithm="im2col", or a smaller input')
     with mock.patch.object(matrix, "LARGEST", entries):
         assert kernels.conv2d(x, weight, geometry, "matrix").shape == (1, 5, 6, 6)
-
-
-@pytest.mark.parametrize("kernel", [loops, matrix])
-@given(operands=convolutions(values=floats))
-def test_float32_is_the_float64_result_rounded_once(kernel, operands):
-    *arrays, geometry = operands
-    x, weight, y = (a.astype(np.float32) for a in arrays)
-    wide = [a.astype(np.float64) for a in (x, weight, y)]
-    for function, a, b, (c, d) in ((kernel.conv2d, x, weight, wide[:2]),
-                                   (kernel.conv2d_input_grad, y, weight, wide[:0:-1]),
-                                   (kernel.conv2d_weight_grad, y, x, wide[::-2])):
-        assert np.array_equal(function(a, b, geometry), function(c, d, geometry).astype(np.float32))

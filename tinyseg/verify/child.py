@@ -23,7 +23,10 @@ from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
+from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import TinysegError
+from tinyseg.verify.cases import Case
+from tinyseg.verify.operations import PoolGeometry
 from tinyseg.verify.subject import Request, Subject, Unusable, load
 from tinyseg.verify.violation import Violation
 
@@ -150,7 +153,12 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
     name, prop, examples, seed, limit, seconds = task["apart"]
     if name != subject.name:
         subject = next(s for s in subject.gradients.values() if s.name == name)
-    subject = replace(subject, function=apart(subject.function, limit))
+    function, subject = subject.function, replace(subject, function=apart(subject.function, limit))
+    simplest = Case((ConvGeometry if subject.operation.linear else PoolGeometry)((1, 1), (1, 1)))
+    with suppress(Violation):                        # where this is safe it compiles once, and not in every process
+        subject(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
+        replace(subject, function=function)(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
+        subject = replace(subject, function=apart(function, limit))
     outcome = Outcome(next(p for p in PROPERTIES if p.name == prop))
     hunt(outcome.property, subject, outcome, examples, seed, seconds, shrinking=seconds)
     tell("outcome", name, outcome)
