@@ -187,3 +187,10 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TinysegError, match="cannot be written"):
         report.write(bench(), tmp_path / "file")
+
+
+def test_a_busy_machine_gives_no_headline(tmp_path):
+    assert "geometric mean of" in report.page(bench())
+    busy = report.page(bench(others=1.0))
+    assert "no headline" in busy
+    assert "geometric mean of" not in busy

@@ -56,7 +56,7 @@ def roofline_figure(bench: Bench) -> Figure:
         ax.plot(a, b, marker=_MARKERS[direction], color=colors[name], markersize=6.5, alpha=0.85, markeredgewidth=0,
                 linestyle="none", label=None if name in named else name, zorder=3)
         named.add(name)
-    low = min([*y, peaks.flops / 1e9]) / 3
+    low = min([*y, peaks.flops / 1e9]) / 5
     places = {layer.name: layer.flops / layer.bytes("forward") for layer, _, _ in points}
     _names_below(ax, places, low, right / left)
     ax.set_ylim(low, ax.get_ylim()[1] * 1.15)
@@ -109,14 +109,16 @@ def sweep_figure(bench: Bench) -> Figure:
                  if (t := bench.find(layer.name, curve["direction"], curve["candidate"]).time)]
         if times:
             x, y = [v for v, _ in times], np.array([[t.median, t.low, t.high] for _, t in times]).T * 1e3
+            name = curve["candidate"]
+            if len(directions) > 1:
+                name += f" {curve['direction'].replace('_', ' ')}"
             ax.errorbar(x, y[0], (y[0] - y[1], y[2] - y[0]), color=colors[curve["candidate"]], linewidth=1.6,
                         marker="o", markersize=4, capsize=2, dashes=dashes[curve["direction"]] or (None, None),
-                        label=f"{curve['candidate']} {curve['direction'].replace('_', ' ')}" if len(directions) > 1
-                        else curve["candidate"])
+                        label=f"{name}, {curve['exponent']:.2f}")
     work = np.array([layer.flops for layer in bench.layers], np.float64)
     bottom = min(t.low for r in bench.results if (t := r.time)) * 1e3
     ax.plot(values, work / work[0] * bottom / 1.5, color=COLORS["muted"], linewidth=1.2, dashes=(3, 3),
-            label=f"the work, exponent {bench.sweep['expected']:.2f}")
+            label=f"exponent of the work, {bench.sweep['expected']:.2f}")
     ax.set(xscale="log", yscale="log", xticks=values, xticklabels=[str(v) for v in values])
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.minorticks_off()

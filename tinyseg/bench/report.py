@@ -90,7 +90,7 @@ def _head(bench: Bench, groups: Mapping[tuple[str, str], list[Row]]) -> str:
     who, ratios = _subject(bench, groups)
     measured = [row for group in groups.values() for row in group if row.result.time]
     calls = sum(len(row.result.samples) * row.result.calls_per_sample for row in measured)
-    errors = [row.result.error for row in measured if row.roof == "float32" and row.result.error is not None]
+    errors = [row.result.error for row in measured if not row.result.candidate.endswith("bf16")]
     peaks = bench.peaks
     tiles = [
         ("Measured", f"{len(groups)}", "layers and directions" if bench.layers else "nets and modes"),
@@ -132,6 +132,10 @@ def _hero(bench: Bench, who: str, ratios: list[Ratio]) -> str:
     if not ratios:
         return (f'<div class="label">{escape(who)}</div><div class="value">{NOTHING}</div>'
                 '<div class="label">nobody to compare with</div>')
+    if bench.busy:
+        return (f'<div class="label">{escape(who)}, speed relative to {escape(bench.baseline or "")}</div>'
+                f'<div class="value">{NOTHING}</div><div class="label">other programs ran meanwhile: no headline comes '
+                "from such a measurement</div>")
     faster = sum(r.clear and r.value > 1 for r in ratios)
     slower = sum(r.clear and r.value < 1 for r in ratios)
     mean = geometric_mean(r.value for r in ratios)
@@ -170,8 +174,8 @@ def _line(row: Row, color: str) -> str:
         ratio = f'<span class="faint">{ratio_text(row.ratio)}</span>'
     width = f"{100 * min(row.share or 0, 1):.1f}%"
     unit = "" if row.roof == "float32" else f" {'bf16' if row.roof == 'bfloat16' else row.roof}"
-    bar = (f'<td class="bar"><div><b>{share}{unit}</b><span><i style="width:{width};background:{color}"></i></span>'
-           "</div></td>")
+    track = f'<span><i style="width:{width};background:{color}"></i></span>' if row.share is not None else ""
+    bar = f'<td class="bar"><div><b>{share}{unit}</b>{track}</div></td>'
     return (f'<tr{" class=base" if row.is_baseline else ""}><td>{swatch}{escape(result.candidate)}</td><td>{time}</td>'
             f"<td>{spread}</td><td>{ratio}</td><td>{rate}</td>{bar}<td>{escape(extra)}</td><td>{error}</td></tr>")
 
