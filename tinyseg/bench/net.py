@@ -17,7 +17,7 @@ from tinyseg.bench.timing import Settings, interleave
 from tinyseg.bench.user import reason
 from tinyseg.errors import ArgumentError
 
-__all__ = ["MODES", "Ours", "Runner", "Size", "Theirs", "measure_net", "runners"]
+__all__ = ["MODES", "Ours", "Runner", "Size", "Theirs", "measure_net", "runners", "yardsticks"]
 
 MODES = ("inference", "training step")
 RATE, MOMENTUM, CLASSES = 0.01, 0.9, 8
@@ -120,6 +120,11 @@ def runners(base: int, classes: int, against: Iterable[str]) -> dict[str, Runner
     return {"tinyseg": ours, **{kind: Theirs(base, classes, state, kind) for kind in against}}
 
 
+def yardsticks(against: Sequence[str] | None) -> list[str]:
+    """Those of `candidates.TORCH` to compare with; None means "torch" where it is installed."""
+    return [c.name for c in contenders(against, chosen=["im2col"]) if c.name.startswith("torch")]
+
+
 def measure_net(size: Size, against: Sequence[str] | None, settings: Settings, modes: Sequence[str] = MODES,
                 progress: Callable[[str, int, int], None] = lambda text, done, total: None) -> list[Result]:
     """Both modes of every candidate, after each has agreed with the net in float64.
@@ -127,7 +132,7 @@ def measure_net(size: Size, against: Sequence[str] | None, settings: Settings, m
     error    inference: of the logits, max |y - y64| / max |y64|.  Training: of the loss after one step, relative
     extra    bytes above what was there before the call, at its highest point: activations, gradients, workspaces
     """
-    names = [c.name for c in contenders(against, chosen=["im2col"]) if c.name.startswith("torch")]
+    names = yardsticks(against)
     rng = np.random.default_rng(settings.seed)
     images = rng.standard_normal((size.batch, 3, size.side, size.side), np.float32)
     masks = rng.integers(0, CLASSES, (size.batch, size.side, size.side))

@@ -12,7 +12,7 @@ from tinyseg.bench import memory
 from tinyseg.bench.candidates import Candidate, contenders
 from tinyseg.bench.harness import measure, threads
 from tinyseg.bench.layers import DIRECTIONS, SUITES, Layer, read_layers, select
-from tinyseg.bench.net import Size, measure_net
+from tinyseg.bench.net import Size, measure_net, yardsticks
 from tinyseg.bench.peaks import measure_peaks
 from tinyseg.bench.record import Bench, others
 from tinyseg.bench.sweep import fit, swept
@@ -90,16 +90,16 @@ def _net(request: Request, listener: Listener) -> Bench:
     if request.kernel or request.sweep or request.algorithms or request.names or request.directions:
         raise ArgumentError("net: a whole net has no kernel, sweep, layer, direction or algorithm to choose; "
                             "it takes --base, --size, --batch and --against")
+    names = ["tinyseg", *yardsticks(request.against)]
+    baseline = request.baseline or ("torch" if "torch" in names else "tinyseg")
+    if baseline not in names:
+        raise ArgumentError(f"--baseline {baseline!r}; legal: {', '.join(names)}")
     try:
         with threads(request.threads) as count, others() as busy:
             peaks = measure_peaks(count)
             results = measure_net(request.net, request.against, request.settings, progress=listener.progress)
     finally:
         listener.stopped()
-    names = list(dict.fromkeys(result.candidate for result in results))
-    baseline = request.baseline or ("torch" if "torch" in names else "tinyseg")
-    if baseline not in names:
-        raise ArgumentError(f"--baseline {baseline!r}; legal: {', '.join(names)}")
     return Bench(request.net.name, facts(count), peaks, {**asdict(request.settings), "memory": memory.method()}, [],
                  results, baseline, busy[0])
 

@@ -68,6 +68,8 @@ def bench(
         terminal.compared(first, second, record.compare(first, second))
         return
     suite, kernel = _targets(targets or [])
+    if out is not None and out.exists() and not out.is_dir():
+        raise ArgumentError(f"--out {out}: is a file; name a folder")
     names = None if against is None else [] if against == "none" else against.split(",")
     found = run.bench(run.Request(
         suite=suite, kernel=kernel, signature=op, layers=layers, names=layer or [], directions=direction or [],
