@@ -1,12 +1,13 @@
 """Runs of every kind learn something."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tinyseg.data import StreetScenes
-from tinyseg.errors import ShapeError
+from tinyseg.errors import CheckpointError, ShapeError
 from tinyseg.inference import Predictor
 from tinyseg.training import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, train
 
@@ -51,3 +52,17 @@ def test_a_size_is_refused_before_anything_is_written(tmp_path):
         train(Config(DataConfig(size=(32, 32)), model=ModelConfig("unet", {"depth": 6, "base_channels": 1})),
               tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_begins_where_another_ended(tmp_path):
+    config = Config(DataConfig(count=4, val_count=2, size=(32, 32)), AugmentConfig(flip=0),
+                    ModelConfig("unet", {"base_channels": 4, "depth": 2}), OptimConfig(learning_rate=1e-2), steps=20,
+                    batch_size=4)
+    train(config, tmp_path / "first")
+    on = replace(config, model=replace(config.model, init=str(tmp_path / "first")), steps=2)
+    train(on, tmp_path / "second")
+    assert losses(tmp_path / "second")[0] < np.mean(losses(tmp_path / "first")[:2])
+    other = replace(on, model=replace(on.model, options={"base_channels": 8, "depth": 2}))
+    with pytest.raises(CheckpointError, match=r"best\.safetensors.*does not fit UNet"):
+        train(other, tmp_path / "third")
+    assert not (tmp_path / "third").exists()

@@ -56,6 +56,8 @@ def train(
     norm: Annotated[str, typer.Option(help="batch, or none.", rich_help_panel=NET)] = "batch",
     dropout: Annotated[float, typer.Option(
         min=0, max=0.95, help="Probability at the end of the contracting path.", rich_help_panel=NET)] = 0.0,
+    init: Annotated[Path | None, typer.Option(
+        help="Begin with the weights of this run, or checkpoint, of the same net.", rich_help_panel=NET)] = None,
     # -- augmentation
     crop: Annotated[str | None, typer.Option(help="Random crops of HxW or N.", rich_help_panel=AUGMENT)] = None,
     scale: Annotated[str | None, typer.Option(
@@ -151,8 +153,8 @@ def train(
         class_weights=class_weights if class_weights == "balanced" else _numbers(class_weights, "class-weights"),
         border_weights=border_weights)
     config = training.Config(
-        data, augment, training.ModelConfig(model, options), optim, epochs=epochs, steps=steps, batch_size=batch_size,
-        accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, tile=tile,
+        data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
+        batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, tile=tile,
         workers=workers, seed=seed)
     with running(out):
         print_outcome(training.train(config, out, ProgressBar(), overwrite))

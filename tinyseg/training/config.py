@@ -86,10 +86,14 @@ class AugmentConfig(_Values):
 
 @dataclass(frozen=True)
 class ModelConfig(_Values):
-    """A name in `tinyseg.models` and its options."""
+    """A name in `tinyseg.models` and its options.
+
+    init    a run's folder, or a checkpoint, of the same net: training begins with its weights and normalisation
+    """
 
     name: str = "unet"
     options: Mapping[str, Any] = field(default_factory=dict)
+    init: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 
 import tinyseg
 from tinyseg import models, optim
-from tinyseg.checkpoint import load_checkpoint
+from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.data import DataLoader, Dataset, Normalize, normalization_of
-from tinyseg.errors import ArgumentError, CheckpointError, TrainingError
+from tinyseg.errors import ArgumentError, CheckpointError, TrainingError, about
 from tinyseg.files import replacing
-from tinyseg.inference import Predictor
+from tinyseg.inference import Predictor, checkpoint_of
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
 from tinyseg.training.config import Config, OptimConfig
 from tinyseg.training.data import augmentation, class_weights, open_data
@@ -74,7 +74,12 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     model = models.build(config.model.name, channels, len(classes), **config.model.options)
     # A size that the net cannot take should be said before anything is written.
     model.output_size(config.augment.crop or training[0].size)
-    normalize = _normalization(checkpoint, folder) if checkpoint else normalization_of(training)
+    if checkpoint:
+        normalize = _normalization(checkpoint[1], folder / LAST)
+    elif config.model.init:
+        normalize = _start_from(checkpoint_of(config.model.init), model)
+    else:
+        normalize = normalization_of(training)
     loader = DataLoader(training, config.batch_size, augmentation(config.augment, config.optim.border_weights),
                         seed=config.seed, workers=config.workers, normalize=normalize,
                         drop_last=len(training) >= config.batch_size)
@@ -107,11 +112,19 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     return trainer, validation
 
 
-def _normalization(checkpoint: Any, folder: Path) -> Normalize:
+def _start_from(path: Path, model: Any) -> Normalize:
+    """Give `model` the weights of another run's checkpoint, which were learned under the normalisation returned."""
+    state, metadata = load_checkpoint(path)
+    with about(str(path)):
+        model.load_state_dict(split_prefix(state, "optimizer")[1])
+    return _normalization(metadata, path)
+
+
+def _normalization(metadata: Any, path: Path) -> Normalize:
     try:
-        return Normalize(*(tuple(checkpoint[1]["normalize"][key]) for key in ("mean", "std")))
+        return Normalize(*(tuple(metadata["normalize"][key]) for key in ("mean", "std")))
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / LAST}: no checkpoint of a tinyseg run ({error}); start a new run") from error
+        raise CheckpointError(f"{path}: no checkpoint of a tinyseg run ({error}); start a new run") from error
 
 
 def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
