@@ -194,3 +194,11 @@ def test_a_busy_machine_gives_no_headline(tmp_path):
     busy = report.page(bench(others=1.0))
     assert "no headline" in busy
     assert "geometric mean of" not in busy
+
+
+def test_a_kernel_that_is_wrong_everywhere_has_no_headline():
+    results = [r for r in bench().results if r.candidate != "my.py:conv"]
+    results.append(Result("<tiny>", "forward", "my.py:conv", "wrong", "error 1 > 0", error=1.0))
+    text = report.page(bench(results=results))
+    assert "wrong or failed on every layer" in text
+    assert "tinyseg verify my.py:conv" in text

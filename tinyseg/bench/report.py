@@ -130,8 +130,10 @@ def _subject(bench: Bench, groups: Mapping[tuple[str, str], list[Row]]) -> tuple
 
 def _hero(bench: Bench, who: str, ratios: list[Ratio]) -> str:
     if not ratios:
+        alone = bench.baseline is None or any(r.candidate == who and r.time for r in bench.results)
+        why = "nobody to compare with" if alone or ":" not in who else "wrong or failed on every layer; see below"
         return (f'<div class="label">{escape(who)}</div><div class="value">{NOTHING}</div>'
-                '<div class="label">nobody to compare with</div>')
+                f'<div class="label">{why}</div>')
     if bench.busy:
         return (f'<div class="label">{escape(who)}, speed relative to {escape(bench.baseline or "")}</div>'
                 f'<div class="value">{NOTHING}</div><div class="label">other programs ran meanwhile: no headline comes '
