@@ -154,8 +154,8 @@ def train(
         border_weights=border_weights)
     config = training.Config(
         data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
-        batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, tile=tile,
-        workers=workers, seed=seed)
+        batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every,
+        checkpoint_every=checkpoint_every, tile=tile, workers=workers, seed=seed)
     with running(out):
         print_outcome(training.train(config, out, ProgressBar(), overwrite))
 
