@@ -125,6 +125,8 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
     (("--threads", "4096"), "--threads 4096: needs 1 to"),
     (("--sweep", "speed=1,2"), "--sweep speed=1,2: needs one of dilation"),
     (("--compare", "layers.json", "layers.json"), "layers.json: not a measurement"),
+    (("conv", "--algorithm", "direct"), "bench: none of direct can do any of plain in direction forward, input_grad"),
+    (("pool", "--direction", "weight_grad"), "in direction weight_grad; choose others"),
     (("--out", "layers.json"), "--out layers.json: is a file; name a folder"),
     (("net", "--baseline", "torch", "--against", "none"), "--baseline 'torch'; legal: tinyseg"),
     (("net", "--size", "40"), "a size that four poolings halve"),

@@ -73,6 +73,11 @@ def bench(request: Request, listener: Listener) -> Bench:
         candidates = contenders(request.against, kernel, request.algorithms)
         baseline = _baseline(request.baseline, candidates)
         directions = request.directions or (kernel.direction,) if kernel else request.directions or DIRECTIONS
+        if all(c.refuses(layer, d) for layer in layers for d in directions if d in layer.directions
+               for c in candidates):
+            raise ArgumentError(f"bench: none of {', '.join(c.name for c in candidates)} can do any of "
+                                f"{', '.join(layer.name for layer in layers)} in direction {', '.join(directions)}; "
+                                "choose others with --algorithm, --layers or --direction")
         with threads(request.threads) as count, others() as busy:
             peaks = measure_peaks(count)
             results = measure(layers, directions, candidates, request.settings, verdicts, listener.progress)
