@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from verify.faults import DPOOL, DW, DX, IM2COL, LOOPS, MATRIX, POOL, POOLS, X, compiled_from  # noqa: E402
+from verify.faults import DPOOL, DW, DX, IM2COL, LOOPS, MATRIX, POOL, POOLS, X, compiled_from
 
-from tinyseg.verify import Subject  # noqa: E402
-from tinyseg.verify.properties import properties_of  # noqa: E402
-from tinyseg.verify.runner import Outcome, hunt  # noqa: E402
+from tinyseg.verify import Subject
+from tinyseg.verify.properties import properties_of
+from tinyseg.verify.runner import Outcome, hunt
 
 READINGS = {LOOPS: (X, DX, DW), IM2COL: (X, DX, DW), MATRIX: (X, DX, DW), POOLS: (POOL, DPOOL)}
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv,

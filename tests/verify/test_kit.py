@@ -3,12 +3,14 @@
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels.cpu import loops
 from tinyseg.verify import (
     OPERATIONS,
     PROPERTIES,
@@ -22,6 +24,7 @@ from tinyseg.verify import (
 )
 from tinyseg.verify.cases import LAYOUTS, VALUES
 from tinyseg.verify.strategies import cases
+from tinyseg.verify.testing import assert_holds, named
 
 EVERYTHING = {"stride", "padding", "dilation", "groups", "output_padding", "ceil_mode", "asymmetric padding"}
 
@@ -100,6 +103,20 @@ def test_without_hypothesis_one_line_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip() == 'tinyseg: verify: hypothesis is not installed; pip install "tinyseg[verify]"'
+
+
+def test_a_slow_kernel_meets_no_case_too_large_for_it():
+    seen = []
+
+    def slow(x, weight, geometry):
+        seen.append(y := loops.conv2d(x, weight, geometry))
+        time.sleep(1e-5 * y.size * weight[0].size)
+        return y
+
+    began = time.monotonic()
+    assert_holds(named("larger sizes"), Subject.of(slow, "conv2d"), examples=30)
+    assert time.monotonic() - began < 60
+    assert seen
 
 
 def test_kernel_tests_take_names_too():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from zlib import crc32
@@ -66,6 +67,12 @@ class Case:
         """Another array in the place of `name`: random, where the first may be all ones."""
         values = "integers" if self.values in ("ones", "ramp") else self.values
         return filled(self[name].shape, values, self._seed(name + "'"), self.dtype)
+
+    @property
+    def work(self) -> int:
+        """Products in its definition, and as much again as 20 of them for each output."""
+        g = self.geometry
+        return self.batch * self.outputs * g.groups * math.prod(g.output_size) * (self.channels * g.taps + 20)
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ except ModuleNotFoundError as error:
 __all__ = ["Budget", "Outcome", "examine", "hunt"]
 
 EXAMPLES = 50                                        # drawn at a time; each time anew, since examples resemble the last
+LONGEST = 1.0                                        # seconds that a case may be expected to take
 SHRINKING = 8.0                                      # seconds after the first failure of a property
 
 
@@ -79,7 +80,10 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
         if now - (first_failure or started) > (shrinking if first_failure else seconds):
             return
         hypothesis.assume(subject.refuses(case.geometry) is None)
+        if case.work > subject.reach:
+            return                                   # too slow a kernel for so large a case: no reason to blame it
         note(case)
+        began = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
                 prop.check(subject, case)
@@ -89,6 +93,8 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
             if outcome.case is None or case.size < outcome.case.size:
                 outcome.case, outcome.violation = case, violation
             raise
+        if case.work > 500:
+            subject.reach = max(subject.reach, LONGEST / (time.perf_counter() - began) * case.work)
         outcome.held += not first_failure
 
     try:

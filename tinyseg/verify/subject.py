@@ -64,6 +64,7 @@ class Subject:
     supports     names of the options that vary; the others keep their plain values
     parameters   names of the options it has parameters for
     gradients    other subjects: name of the gradient -> who computes it
+    reach        work in the largest case that it is fast enough for, as far as is known
     watch        told when a call begins and ends, in case that it never does
     """
 
@@ -78,6 +79,7 @@ class Subject:
     gradients: dict[str, Subject] = field(default_factory=dict)
     adapter: str | None = None
     tolerance: float | None = None
+    reach: float = 10_000.0
     watch: Callable[[bool], None] = lambda running: None
 
     @classmethod
