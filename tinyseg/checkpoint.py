@@ -66,7 +66,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
             header = file.metadata() or {}
             if header.get("format") != _FORMAT or "metadata" not in header:
                 raise CheckpointError(f"{path}: a safetensors file, but no checkpoint of tinyseg; "
-                                      "bring foreign weights in with tinyseg convert")
+                                      "foreign weights go in through Module.load_state_dict")
             if int(header["version"]) > _VERSION:
                 raise CheckpointError(f"{path}: checkpoint version {header['version']}, this tinyseg reads up to "
                                       f"{_VERSION}; update tinyseg")
@@ -79,7 +79,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}); "
-                              "take another checkpoint of the run, or tinyseg convert for other formats") from error
+                              "take another checkpoint of the run") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); name a checkpoint file") from error
     return state, metadata
