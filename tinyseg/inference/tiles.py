@@ -19,7 +19,7 @@ from tinyseg.errors import ArgumentError
 from tinyseg.functional import softmax
 from tinyseg.nn import Module
 
-__all__ = ["Tiling", "probabilities"]
+__all__ = ["Tiling", "centre", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] 
                 for x in columns:
                     part = mirrored[None, :, y:y + t_h + 2 * m_h, x:x + t_w + 2 * m_w]
                     scores = softmax(model(Tensor(np.ascontiguousarray(part))), dim=1)._array[0]
-                    inner = _centre(scores, tiling.output)[:, :size[0] - y, :size[1] - x]
+                    inner = centre(scores, tiling.output)[:, :size[0] - y, :size[1] - x]
                     if result is None:
                         result = np.empty((len(inner), *size), np.float32)
                     result[:, y:y + t_h, x:x + t_w] = inner
@@ -83,8 +83,8 @@ def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] 
     return result
 
 
-def _centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle (H, W) of the last two axes."""
+def centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle `size` (H, W) of the last two axes, as a view: what a smaller output belongs to."""
     top, left = ((n - want) // 2 for n, want in zip(array.shape[-2:], size, strict=True))
     return array[..., top:top + size[0], left:left + size[1]]
 

@@ -8,6 +8,7 @@ import tinyseg.functional as F
 from tinyseg.autograd import Tensor
 from tinyseg.data import IGNORE, Batch
 from tinyseg.errors import ArgumentError
+from tinyseg.inference import centre
 
 __all__ = ["build_loss"]
 
@@ -22,8 +23,8 @@ def build_loss(name: str, weights: np.ndarray | None = None,
     weight = None if weights is None else Tensor(np.asarray(weights, np.float32))
 
     def loss(scores: Tensor, batch: Batch) -> Tensor:
-        masks = Tensor(_centre(batch.masks, scores.shape[2:]))
-        pixel_weight = None if batch.weights is None else Tensor(_centre(batch.weights, scores.shape[2:]))
+        masks = Tensor(centre(batch.masks, scores.shape[2:]))
+        pixel_weight = None if batch.weights is None else Tensor(centre(batch.weights, scores.shape[2:]))
         if name == "focal":
             return F.focal_loss(scores, masks, ignore_index=IGNORE)
         if name == "dice":
@@ -33,8 +34,3 @@ def build_loss(name: str, weights: np.ndarray | None = None,
         return entropy if name == "ce" else entropy + F.dice_loss(scores, masks, ignore_index=IGNORE)
 
     return loss
-
-
-def _centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    top, left = ((n - want) // 2 for n, want in zip(array.shape[1:], size, strict=True))
-    return np.ascontiguousarray(array[:, top:top + size[0], left:left + size[1]])
