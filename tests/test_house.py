@@ -12,7 +12,7 @@ import tinyseg
 ROOT = Path(tinyseg.__file__).parent
 FLOORS = [
     {"errors"},
-    {"arrays", "files", "jit"},
+    {"arrays", "files", "jit", "precision"},
     {"arithmetic", "autograd"},
     {"kernels", "data", "metrics"},
     {"functional", "machine"},

@@ -32,6 +32,7 @@ from tinyseg.autograd import (
     tensor,
     where,
 )
+from tinyseg.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
 try:
     __version__ = _version("tinyseg")
@@ -42,8 +43,8 @@ _ROOMS = ("arithmetic", "autograd", "checkpoint", "data", "draw", "functional", 
           "models", "nn", "optim", "training")
 
 __all__ = ["Function", "Tensor", "as_tensor", "cat", "clip", "concatenate", "enable_grad", "exp", "gradcheck",
-           "gradcheck_directional", "is_grad_enabled", "log", "manual_seed", "matmul", "no_grad", "sqrt", "stack",
-           "tensor", "where", *_ROOMS]
+           "gradcheck_directional", "get_float32_matmul_precision", "is_grad_enabled", "log", "manual_seed", "matmul",
+           "no_grad", "set_float32_matmul_precision", "sqrt", "stack", "tensor", "where", *_ROOMS]
 
 
 def manual_seed(seed: int) -> None:

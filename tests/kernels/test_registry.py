@@ -5,7 +5,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from tinyseg import kernels
+import tinyseg as ts
+from tinyseg import kernels, precision
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.kernels import registry
@@ -72,8 +73,9 @@ def test_auto_takes_the_first_that_can(empty_registry):
 def test_a_refusal_says_why(empty_registry):
     kernels.register("conv2d", "narrow", lambda *_: "narrow", refuses=unit_stride_only)
     assert text(ArgumentError, kernels.run, "conv2d", X, STRIDED, algorithm="narrow") == (
-        "conv2d: algorithm 'narrow' cannot do this geometry: stride (2, 1); needs stride 1")
-    assert text(ArgumentError, kernels.run, "conv2d", X, STRIDED) == f"conv2d: no kernel on 'cpu' can do {STRIDED}"
+        "conv2d: algorithm 'narrow' cannot do this: stride (2, 1); needs stride 1")
+    assert text(ArgumentError, kernels.run, "conv2d", X, STRIDED) == (
+        f"conv2d: no kernel on 'cpu' can do {STRIDED} in float64")
 
 
 def test_a_device_without_kernels_says_what_to_do():
@@ -113,3 +115,33 @@ def test_kernels_see_plain_arrays(empty_registry):
 ])
 def test_arrays_that_are_not_of_one_convolution(operation, a, b, expected):
     assert text(ShapeError, operation, a, b, GEOMETRY) == expected
+
+
+def test_auto_keeps_to_the_chosen_precision_dtype_and_shapes(empty_registry):
+    kernels.register("conv2d", "coarse", lambda *_: 1, precision="medium")
+    kernels.register("conv2d", "vector", lambda *_: 2, dtypes=("float32",), precision="high",
+                     suits=lambda geometry, x, weight: x[1] >= 16)
+    kernels.register("conv2d", "exact", lambda *_: 3)
+
+    def chosen(dtype="float32", channels=16):
+        geometry = ConvGeometry.convolution(5, 3)
+        shapes = (1, channels, 5, 5), (4, channels, 3, 3)
+        return kernels.find("conv2d", "auto", "cpu", geometry, dtype, *shapes).algorithm
+
+    assert chosen() == "vector"                      # high is the default
+    with precision.float32_matmul_precision("highest"):
+        assert chosen() == "exact"
+    with precision.float32_matmul_precision("medium"):
+        assert chosen() == "coarse"
+    assert chosen("float64") == chosen(channels=8) == "exact"
+    assert text(ArgumentError, kernels.find, "conv2d", "vector", "cpu", None, "float64") == (
+        "conv2d: algorithm 'vector' cannot do this: it takes float32, no float64")
+
+
+def test_precision_has_three_words():
+    assert ts.get_float32_matmul_precision() == "high"
+    assert text(ArgumentError, ts.set_float32_matmul_precision, "low") == (
+        "set_float32_matmul_precision: 'low'; legal: highest, high, medium")
+    with pytest.raises(RuntimeError), precision.float32_matmul_precision("medium"):
+        raise RuntimeError
+    assert ts.get_float32_matmul_precision() == "high"

@@ -13,6 +13,7 @@ from typing import Any
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import device_of
 from tinyseg.errors import ArgumentError
+from tinyseg.precision import permits
 
 __all__ = ["Kernel", "algorithms", "find", "register", "run"]
 
@@ -21,29 +22,44 @@ __all__ = ["Kernel", "algorithms", "find", "register", "run"]
 class Kernel:
     """One way to do one operation.
 
-    refuses    maps a ConvGeometry to the reason why this kernel cannot do it, or to None when it can
+    refuses      maps a ConvGeometry to the reason why this kernel cannot do it, or to None when it can
+    dtypes       of the arrays that it takes; empty: all
+    precision    how exact it is; "auto" takes only kernels that the chosen precision permits, see `precision`
+    suits        is it the one to take for this geometry and these shapes of the arrays, if it can?  For "auto" alone
     """
 
     operation: str
     algorithm: str
     device: str
     source: str | Callable[..., Any]                 # the function, or the module that has one named like the operation
-    refuses: Callable[[ConvGeometry], str | None]
+    refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None
+    dtypes: tuple[str, ...] = ()
+    precision: str = "highest"
+    suits: Callable[..., bool] = lambda geometry, *shapes: True
 
     @property
     def function(self) -> Callable[..., Any]:
         return self.source if callable(self.source) else getattr(import_module(self.source), self.operation)
+
+    def cannot(self, geometry: ConvGeometry | None, dtype: str | None = None) -> str | None:
+        """Why it cannot do this geometry with arrays of this dtype, or None."""
+        if dtype is not None and self.dtypes and dtype not in self.dtypes:
+            return f"it takes {' and '.join(self.dtypes)}, no {dtype}"
+        return self.refuses(geometry) if geometry is not None else None
 
 
 _kernels: dict[tuple[str, str], dict[str, Kernel]] = {}
 
 
 def register(operation: str, algorithm: str, source: str | Callable[..., Any], *, device: str = "cpu",
-             refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None) -> None:
-    """Add a kernel, or replace the one of the same name.  `"auto"` prefers what was registered earlier."""
+             **properties: Any) -> None:
+    """Add a kernel, or replace the one of the same name.  `"auto"` prefers what was registered earlier.
+
+    properties    `refuses`, `dtypes`, `precision`, `suits`; see `Kernel`
+    """
     if algorithm == "auto":
         raise ArgumentError('register: "auto" is the choice among algorithms; give the kernel a name of its own')
-    _kernels.setdefault((operation, device), {})[algorithm] = Kernel(operation, algorithm, device, source, refuses)
+    _kernels.setdefault((operation, device), {})[algorithm] = Kernel(operation, algorithm, device, source, **properties)
 
 
 def algorithms(operation: str, device: str = "cpu") -> list[str]:
@@ -51,8 +67,10 @@ def algorithms(operation: str, device: str = "cpu") -> list[str]:
     return list(_kernels.get((operation, device), {}))
 
 
-def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None) -> Kernel:
-    """The kernel of that name, or for `"auto"` the first registered that can do the geometry.
+def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None,
+         dtype: str | None = None, *shapes: tuple[int, ...]) -> Kernel:
+    """The kernel of that name.  For `"auto"` the first registered that can do this geometry and dtype, is as exact as
+    the chosen precision asks, and suits these shapes.
 
     Raises ArgumentError that lists the names, or says why the named one cannot.
     """
@@ -60,15 +78,16 @@ def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry:
     if not known:
         raise ArgumentError(f"{operation}: no kernel for arrays on {device!r}; move them with .to(device)")
     if algorithm == "auto":
-        chosen = next((k for k in known.values() if geometry is None or k.refuses(geometry) is None), None)
-        if chosen is None:
-            raise ArgumentError(f"{operation}: no kernel on {device!r} can do {geometry}")
-        return chosen
+        for kernel in known.values():
+            if (permits(kernel.precision) and kernel.cannot(geometry, dtype) is None
+                    and (geometry is None or not shapes or kernel.suits(geometry, *shapes))):
+                return kernel
+        raise ArgumentError(f"{operation}: no kernel on {device!r} can do {geometry} in {dtype or 'any dtype'}")
     if algorithm not in known:
         raise ArgumentError(f"{operation}: no algorithm {algorithm!r}; legal: auto, {', '.join(known)}")
-    reason = known[algorithm].refuses(geometry) if geometry is not None else None
+    reason = known[algorithm].cannot(geometry, dtype)
     if reason:
-        raise ArgumentError(f"{operation}: algorithm {algorithm!r} cannot do this geometry: {reason}")
+        raise ArgumentError(f"{operation}: algorithm {algorithm!r} cannot do this: {reason}")
     return known[algorithm]
 
 
@@ -77,9 +96,10 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto") -> Any:
 
     Kernels see C-contiguous, writable arrays and need no second version for others.
     """
-    array = next(a for a in arguments if hasattr(a, "__array_namespace__"))
+    arrays = [a for a in arguments if hasattr(a, "__array_namespace__")]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
-    kernel = find(operation, algorithm, device_of(array), geometry)
+    kernel = find(operation, algorithm, device_of(arrays[0]), geometry, str(arrays[0].dtype),
+                  *(a.shape for a in arrays))
     return kernel.function(*(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments))
 
 
