@@ -15,7 +15,7 @@ from tinyseg.kernels import registry
 from tinyseg.kernels.cpu import loops
 from tinyseg.verify.strategies import convolutions, floats, integers
 
-ALGORITHMS = kernels.algorithms("conv2d")
+ALGORITHMS = kernels.algorithms("conv2d", dtype="float64")
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 few = settings(max_examples=max(1, settings().max_examples // 5))
 SMALL = {"kernel": range(1, 4), "outputs": range(1, 3), "padding": range(3), "groups": range(1, 3),
@@ -84,6 +84,22 @@ def test_gradients_along_random_directions(algorithm, operands):
     x, weight, y, geometry = operands
     ts.gradcheck_directional(lambda *t: convolve(*t, None, geometry, algorithm), [x, weight], atol=1e-6)
     ts.gradcheck_directional(lambda *t: transpose(*t, None, geometry, algorithm), [y, weight], atol=1e-6)
+
+
+def test_a_cut_below_zero_is_relu_in_value_and_gradient():
+    rng = np.random.default_rng(0)
+    x, weight, bias = (ts.tensor(rng.standard_normal(shape), requires_grad=True)
+                       for shape in ((2, 3, 5, 6), (4, 3, 3, 3), 4))
+    upward = rng.standard_normal((2, 4, 5, 6))
+    gradients = []
+    for y in (F.conv2d(x, weight, bias, padding=1, relu=True), F.relu(F.conv2d(x, weight, bias, padding=1))):
+        (y * upward).sum().backward()
+        gradients.append([y.data, *(t.grad.data.copy() for t in (x, weight, bias))])
+        for t in (x, weight, bias):
+            t.grad = None
+    assert all(np.array_equal(a, b) for a, b in zip(*gradients, strict=True))
+    ts.gradcheck(lambda *t: F.conv_transpose2d(t[0], t[1], t[2], stride=2, relu=True),
+                 [rng.standard_normal(shape) for shape in ((1, 2, 3, 3), (2, 3, 2, 2), 3)])
 
 
 def test_only_the_gradients_that_are_needed_are_computed():

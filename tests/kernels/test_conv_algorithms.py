@@ -21,7 +21,7 @@ from tinyseg.verify.strategies import convolutions, integers
 from tinyseg.verify.subject import load
 from tinyseg.verify.testing import assert_holds, named
 
-every_algorithm = pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))
+every_algorithm = pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d", dtype="float64"))
 # To the kernels a transposed convolution is a `conv2d_input_grad`: one name is enough.
 SUBJECTS = [load(Request(algorithm, name)) for name, operation in OPERATIONS.items() if name == operation.registered
             for algorithm in kernels.algorithms(name)]

@@ -6,7 +6,7 @@ import pytest
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
 
-pytestmark = pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))
+pytestmark = pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d", dtype="float64"))
 
 # The 3x3 kernel over a 4x4 input as a matrix: each row is the kernel laid on the flattened input.
 KERNEL = [[1, 2, 3],

@@ -57,7 +57,7 @@ def transpose(x, weight, algorithm, strides=(1, 1), pads=(0, 0, 0, 0), auto_pad=
     return F.conv_transpose2d(x, weight, None, strides, padding, output_padding, group, dilations, algorithm)
 
 
-@pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))
+@pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d", dtype="float64"))
 @pytest.mark.parametrize("case", CASES)
 def test_node(test_data, case, algorithm):
     operation, attributes, (x, weight), expected = load(test_data / "onnx_node" / f"test_{case}")

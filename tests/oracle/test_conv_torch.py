@@ -11,7 +11,7 @@ from tinyseg import kernels
 from tinyseg.verify.strategies import convolutions, integers
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.oracle, pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d"))]
+pytestmark = [pytest.mark.oracle, pytest.mark.parametrize("algorithm", kernels.algorithms("conv2d", dtype="float64"))]
 
 
 def gradients(operation, framework, arrays, cotangent):

@@ -16,56 +16,59 @@ Size = int | Sequence[int]
 
 
 class _Convolution(Function):
-    def __init__(self, geometry: ConvGeometry, algorithm: str = "auto"):
-        self.geometry, self.algorithm = geometry, algorithm
+    def __init__(self, geometry: ConvGeometry, algorithm: str = "auto", relu: bool = False):
+        self.geometry, self.algorithm, self.relu = geometry, algorithm, relu
 
     def same(self, operation: str, array: Array) -> str:
         """The forward pass's algorithm for a gradient too, or "auto" where the gradient has none of that name."""
         return self.algorithm if self.algorithm in kernels.algorithms(operation, device_of(array)) else "auto"
 
+    def keep(self, x: Array, weight: Array, y: Array) -> Array:
+        """What backward needs: the result too where it was cut off, since its zeros pass no gradient."""
+        self.save(x, weight, *((y,) if self.relu else ()))
+        return y
+
+    def before_relu(self, grad: Array) -> tuple[Array, ...]:
+        """x, weight, and the gradient of the result before it was cut off."""
+        x, weight, *y = self.saved
+        return x, weight, grad * (y[0] > 0) if self.relu else grad
+
+    def bias_grad(self, grad: Array) -> tuple[Array | None, ...]:
+        """Of a bias, if there was one."""
+        return tuple(namespace(grad).sum(grad, axis=(0, 2, 3)) if needed else None for needed in self.needs_grad[2:])
+
 
 class Conv2d(_Convolution):
-    """y = C x.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ."""
+    """y = C x + b.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ,    db = Σ dy."""
 
-    def forward(self, x: Array, weight: Array) -> Array:
-        self.save(x, weight)
-        return kernels.conv2d(x, weight, self.geometry, self.algorithm)
+    def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        y = kernels.conv2d(x, weight, self.geometry, self.algorithm, bias, self.relu)
+        return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        x, weight = self.saved
+        x, weight, grad = self.before_relu(grad)
         return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.same("conv2d_input_grad", x))
                 if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(grad, x, self.geometry, self.same("conv2d_weight_grad", x))
-                if self.needs_grad[1] else None)
+                if self.needs_grad[1] else None, *self.bias_grad(grad))
 
 
 class ConvTranspose2d(_Convolution):
-    """y = Cᵀ x: convolution with forward and backward exchanged.    dx = C dy,    dw = x · im2col(dy)ᵀ."""
+    """y = Cᵀ x + b: convolution with forward and backward exchanged.    dx = C dy,    dw = x · im2col(dy)ᵀ."""
 
-    def forward(self, x: Array, weight: Array) -> Array:
-        self.save(x, weight)
-        return kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm)
+    def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        y = kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm, bias, self.relu)
+        return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
-        x, weight = self.saved
+        x, weight, grad = self.before_relu(grad)
         return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x)) if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(x, grad, self.geometry, self.same("conv2d_weight_grad", x))
-                if self.needs_grad[1] else None)
-
-
-class AddBias(Function):
-    """y[n, c, h, w] = x[n, c, h, w] + b[c], into x: the fresh result of a convolution, which nobody else holds."""
-
-    def forward(self, x: Array, bias: Array) -> Array:
-        x += namespace(x).reshape(bias, (-1, 1, 1))
-        return x
-
-    def backward(self, grad: Array) -> tuple[Array, Array]:
-        return grad, namespace(grad).sum(grad, axis=(0, 2, 3))
+                if self.needs_grad[1] else None, *self.bias_grad(grad))
 
 
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str | Size = 0, dilation: Size = 1,
-           groups: int = 1, algorithm: str = "auto") -> Tensor:
+           groups: int = 1, algorithm: str = "auto", relu: bool = False) -> Tensor:
     """Slide `weight` over `x`: cross-correlation, as deep learning calls convolution.
 
     x           (N, C, H, W), float32 or float64
@@ -78,6 +81,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str
     groups      split the channels into G independent convolutions; C groups make it depthwise
     algorithm   "auto" or one of `tinyseg.kernels.algorithms("conv2d")`: "loops" is the definition, "matrix" the sparse
                 kernel matrix, "im2col" a matrix product over unfolded windows
+    relu        cut the result off below 0, as `relu` would, but while it is being written
     Returns (N, O, H', W') with H' = floor((H + 2p - d(K_h-1) - 1) / s) + 1.  Raises ShapeError, ArgumentError,
     DTypeError.
     """
@@ -91,13 +95,13 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str
                          f"C = weight.shape[1]·groups = {weight.shape[1] * groups}")
     with about("conv2d"):
         geometry = ConvGeometry.convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation, groups)
-        y = Conv2d(geometry, algorithm)(x, weight)
-    return y if bias is None else _add_bias("conv2d", y, bias)
+        _check_bias(bias, outputs, x)
+        return Conv2d(geometry, algorithm, relu)(x, weight, *(() if bias is None else (bias,)))
 
 
 def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0,
                      output_padding: Size = 0, groups: int = 1, dilation: Size = 1,
-                     algorithm: str = "auto") -> Tensor:
+                     algorithm: str = "auto", relu: bool = False) -> Tensor:
     """The transpose of `conv2d` with the same arguments: it restores the shape, not the values.
 
     x               (N, C, H, W), float32 or float64
@@ -107,7 +111,7 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     padding         cells taken away on every side (the convolution's padding)
     output_padding  *chooses among the input sizes that give the same output* of the convolution, 0 .. max(s, d) - 1;
                     it adds rows and columns at the far end, and not zeros around the input
-    groups, dilation, algorithm    as for `conv2d`; "matrix" multiplies by the kernel matrix transposed
+    groups, dilation, algorithm, relu    as for `conv2d`; "matrix" multiplies by the kernel matrix transposed
     Returns (N, O, H', W') with H' = (H-1)s - 2p + d(K_h-1) + 1 + output_padding.  Raises as `conv2d`.
     """
     x, weight, bias = _operands("conv_transpose2d", x, weight, bias)
@@ -121,8 +125,8 @@ def conv_transpose2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, pa
     with about("conv_transpose2d", inside="conv2d_input_grad"):
         geometry = ConvGeometry.transposed(x.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation,
                                            groups)
-        y = ConvTranspose2d(geometry, algorithm)(x, weight)
-    return y if bias is None else _add_bias("conv_transpose2d", y, bias)
+        _check_bias(bias, weight.shape[1] * groups, x)
+        return ConvTranspose2d(geometry, algorithm, relu)(x, weight, *(() if bias is None else (bias,)))
 
 
 def _operands(operation: str, x: Any, weight: Any, bias: Any) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -134,10 +138,10 @@ def _operands(operation: str, x: Any, weight: Any, bias: Any) -> tuple[Tensor, T
     return x, weight, None if bias is None else as_tensor(bias)
 
 
-def _add_bias(operation: str, y: Tensor, bias: Tensor) -> Tensor:
-    if bias.shape != (y.shape[1],):
-        raise ShapeError(f"{operation}: bias of shape {bias.shape}; needs ({y.shape[1]},)")
-    if bias.dtype != y.dtype:
-        raise DTypeError(f"{operation}: input is {y.dtype}, bias {bias.dtype}; needs one type for all")
-    return AddBias()(y, bias)
-
+def _check_bias(bias: Tensor | None, outputs: int, x: Tensor) -> None:
+    if bias is None:
+        return
+    if bias.shape != (outputs,):
+        raise ShapeError(f"bias of shape {bias.shape}; needs ({outputs},)")
+    if bias.dtype != x.dtype:
+        raise DTypeError(f"input is {x.dtype}, bias {bias.dtype}; needs one type for all")

@@ -17,16 +17,24 @@ for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
         register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}")
 
 
-def conv2d(x: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
-    """y = C x.  x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W')."""
+def conv2d(x: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto", bias: Array | None = None,
+           relu: bool = False) -> Array:
+    """y = C x.  x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W').
+
+    bias    (O,), added to the result;    relu    cut it off below 0: both while it is at hand, where a kernel can
+    """
     _check("conv2d", geometry, x=x, weight=weight)
-    return run("conv2d", x, weight, geometry, algorithm=algorithm)
+    return run("conv2d", x, weight, geometry, algorithm=algorithm, bias=bias, relu=relu)
 
 
-def conv2d_input_grad(grad: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
-    """x = Cᵀ y, transposed convolution.  grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W)."""
+def conv2d_input_grad(grad: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto",
+                      bias: Array | None = None, relu: bool = False) -> Array:
+    """x = Cᵀ y, transposed convolution.  grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W).
+
+    bias, relu    as for `conv2d`, of C channels
+    """
     _check("conv2d_input_grad", geometry, grad=grad, weight=weight)
-    return run("conv2d_input_grad", grad, weight, geometry, algorithm=algorithm)
+    return run("conv2d_input_grad", grad, weight, geometry, algorithm=algorithm, bias=bias, relu=relu)
 
 
 def conv2d_weight_grad(grad: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:

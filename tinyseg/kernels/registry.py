@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import device_of
+from tinyseg.arrays import device_of, namespace
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import permits
 
@@ -26,6 +26,7 @@ class Kernel:
     dtypes       of the arrays that it takes; empty: all
     precision    how exact it is; "auto" takes only kernels that the chosen precision permits, see `precision`
     suits        is it the one to take for this geometry and these shapes of the arrays, if it can?  For "auto" alone
+    epilogue     does it take `bias` and `relu`, and apply them to the result before writing it?
     """
 
     operation: str
@@ -36,6 +37,7 @@ class Kernel:
     dtypes: tuple[str, ...] = ()
     precision: str = "highest"
     suits: Callable[..., bool] = lambda geometry, *shapes: True
+    epilogue: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -55,16 +57,17 @@ def register(operation: str, algorithm: str, source: str | Callable[..., Any], *
              **properties: Any) -> None:
     """Add a kernel, or replace the one of the same name.  `"auto"` prefers what was registered earlier.
 
-    properties    `refuses`, `dtypes`, `precision`, `suits`; see `Kernel`
+    properties    `refuses`, `dtypes`, `precision`, `suits`, `epilogue`; see `Kernel`
     """
     if algorithm == "auto":
         raise ArgumentError('register: "auto" is the choice among algorithms; give the kernel a name of its own')
     _kernels.setdefault((operation, device), {})[algorithm] = Kernel(operation, algorithm, device, source, **properties)
 
 
-def algorithms(operation: str, device: str = "cpu") -> list[str]:
-    """The names of the algorithms for `operation`, the preferred first."""
-    return list(_kernels.get((operation, device), {}))
+def algorithms(operation: str, device: str = "cpu", dtype: str | None = None) -> list[str]:
+    """The names of the algorithms for `operation`, on arrays of `dtype` if given; the preferred first."""
+    return [name for name, kernel in _kernels.get((operation, device), {}).items()
+            if dtype is None or kernel.cannot(None, dtype) is None]
 
 
 def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None,
@@ -91,8 +94,10 @@ def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry:
     return known[algorithm]
 
 
-def run(operation: str, *arguments: Any, algorithm: str = "auto") -> Any:
+def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = None, relu: bool = False) -> Any:
     """Call the kernel for these arguments: the first array says where, a ConvGeometry says whether it can.
+
+    bias, relu    then add bias[c] to channel c of the result, and cut it off below 0
 
     Kernels see C-contiguous, writable arrays and need no second version for others.
     """
@@ -100,7 +105,13 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto") -> Any:
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
     kernel = find(operation, algorithm, device_of(arrays[0]), geometry, str(arrays[0].dtype),
                   *(a.shape for a in arrays))
-    return kernel.function(*(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments))
+    arguments = tuple(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
+    if kernel.epilogue:
+        return kernel.function(*arguments, bias=bias, relu=relu)
+    y = kernel.function(*arguments)
+    if bias is not None:
+        y += namespace(y).reshape(bias, (-1, 1, 1))
+    return namespace(y).maximum(y, 0) if relu else y
 
 
 def _plain(array: Any) -> Any:

@@ -16,7 +16,7 @@ from tinyseg.arithmetic import ReceptiveField
 from tinyseg.autograd import Function, Tensor, elementwise, no_grad, shaping, watching
 from tinyseg.errors import ArgumentError
 from tinyseg.functional import activation
-from tinyseg.functional.conv import AddBias, Conv2d, ConvTranspose2d
+from tinyseg.functional.conv import Conv2d, ConvTranspose2d
 from tinyseg.functional.normalize import Affine, Normalize
 from tinyseg.functional.pad import Pad
 from tinyseg.functional.pool import MaxPool2d
@@ -32,7 +32,7 @@ Fields = tuple[ReceptiveField, ReceptiveField] | None            # along H and W
 _POINTWISE = (elementwise.Abs, elementwise.Cast, elementwise.Clip, elementwise.Copy, elementwise.Exp, elementwise.Log,
               elementwise.Negative, elementwise.Sqrt, elementwise.Where, elementwise._Broadcasting,
               activation._Pointwise, activation.Dropout, activation.PReLU, activation.Softmax, activation.LogSoftmax,
-              AddBias, Affine, Normalize)
+              Affine, Normalize)
 
 
 def layer_table(module: Module, input_size: Sequence[int]) -> list[dict[str, Any]]:
