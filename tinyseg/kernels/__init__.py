@@ -10,11 +10,19 @@ from tinyseg.errors import ShapeError
 from tinyseg.kernels import operations  # noqa: F401  registers the kernels of everything but convolution
 from tinyseg.kernels.registry import Kernel, algorithms, find, register, run
 
-__all__ = ["Kernel", "algorithms", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register", "run"]
+__all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register",
+           "run"]
 
 for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
     for _algorithm in ("im2col", "matrix", "loops"):
-        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}")
+        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=_algorithm != "im2col")
+
+
+def autotune(enabled: bool = True) -> None:
+    """From now on let "auto" mean the algorithm measured to be the fastest; see `tune`."""
+    from tinyseg.kernels import tune
+
+    tune.autotune(enabled)
 
 
 def conv2d(x: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto", bias: Array | None = None,

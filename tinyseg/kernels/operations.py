@@ -4,10 +4,10 @@ from tinyseg.kernels.registry import register
 
 for operation in ("max_pool2d", "max_pool2d_grad"):
     register(operation, "direct", "tinyseg.kernels.cpu.pool")
-    register(operation, "loops", "tinyseg.kernels.cpu.pool_loops")
+    register(operation, "loops", "tinyseg.kernels.cpu.pool_loops", definition=True)
 
 register("resample2d", "taps", "tinyseg.kernels.cpu.resample")
-register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix")
+register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix", definition=True)
 
 for operation in ("softmax", "cross_entropy", "cross_entropy_grad"):
     register(operation, "blocks", "tinyseg.kernels.cpu.softmax")

@@ -27,6 +27,7 @@ class Kernel:
     precision    how exact it is; "auto" takes only kernels that the chosen precision permits, see `precision`
     suits        is it the one to take for this geometry and these shapes of the arrays, if it can?  For "auto" alone
     epilogue     does it take `bias` and `relu`, and apply them to the result before writing it?
+    definition   is it here to be read and compared with?  Never the choice of "auto" while there is another
     """
 
     operation: str
@@ -38,6 +39,7 @@ class Kernel:
     precision: str = "highest"
     suits: Callable[..., bool] = lambda geometry, *shapes: True
     epilogue: bool = False
+    definition: bool = False
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -50,6 +52,8 @@ class Kernel:
         return self.refuses(geometry) if geometry is not None else None
 
 
+# Set by `tune.autotune`: chooses among the kernels of an operation by measurement, or says None.
+tuned: Callable[..., Kernel | None] | None = None
 _kernels: dict[tuple[str, str], dict[str, Kernel]] = {}
 
 
@@ -81,7 +85,7 @@ def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry:
     if not known:
         raise ArgumentError(f"{operation}: no kernel for arrays on {device!r}; move them with .to(device)")
     if algorithm == "auto":
-        for kernel in known.values():
+        for kernel in sorted(known.values(), key=lambda kernel: kernel.definition):
             if (permits(kernel.precision) and kernel.cannot(geometry, dtype) is None
                     and (geometry is None or not shapes or kernel.suits(geometry, *shapes))):
                 return kernel
@@ -103,9 +107,12 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     """
     arrays = [a for a in arguments if hasattr(a, "__array_namespace__")]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
-    kernel = find(operation, algorithm, device_of(arrays[0]), geometry, str(arrays[0].dtype),
-                  *(a.shape for a in arrays))
+    call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
     arguments = tuple(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
+    kernel = None
+    if algorithm == "auto" and tuned is not None:
+        kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
+    kernel = kernel or find(operation, algorithm, device_of(arrays[0]), *call)
     if kernel.epilogue:
         return kernel.function(*arguments, bias=bias, relu=relu)
     y = kernel.function(*arguments)
