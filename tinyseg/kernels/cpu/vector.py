@@ -26,7 +26,8 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
            "gather", "interleave", "load", "load_part", "magnitude", "maximum", "minimum", "outer_add", "pair",
-           "prefetch", "scatter", "splat", "store", "store_part", "store_tile", "total", "transpose", "zero_tile"]
+           "prefetch", "scatter", "splat", "store", "store_part", "store_tile", "total", "transpose",
+           "transpose_square", "words", "zero_tile"]
 
 
 def _features() -> frozenset[str]:
@@ -85,9 +86,34 @@ def store_part(array, index, vector, count):
     part[...] = vector[:count]
 
 
-def gather(array, index, step):
-    """Lane i is the element i·step after `index`, counted in elements of the C-contiguous array."""
-    return _from(array, index)[:(LANES - 1) * step + 1:step].copy()
+def load_rows(array, index, step, n):
+    """A tuple of n vectors, each `step` elements after the one before; the first is load(array, index)."""
+    return load_rows_part(array, index, step, n, 0, n, LANES)
+
+
+def load_rows_part(array, index, step, n, first, last, count):
+    """The same, but nothing is read except the first `count` lanes of vectors `first` .. `last` - 1; zero elsewhere.
+
+    So an index may lie outside the array where only those vectors are inside.
+    """
+    start = _position(array, index)
+    return tuple(load_part(array, start + k * step, count) if first <= k < last else splat(0) for k in range(n))
+
+
+def store_rows(array, index, step, vectors):
+    """Write each vector `step` elements after the one before, the first at `index`."""
+    start = _position(array, index)
+    for k, vector in enumerate(vectors):
+        store(array, start + k * step, vector)
+
+
+def gather(array, index, step, count=LANES):
+    """Lane i is the element i·step after `index`, counted in elements of the C-contiguous array, for the first `count`
+    lanes; zero in the others."""
+    count = max(0, min(LANES, count))
+    part = _from(array, index)[:(count - 1) * step + 1:step][:count]
+    assert len(part) == count, "a gather leaves its array"
+    return np.concatenate([part, np.zeros(LANES - count, np.float32)])
 
 
 def scatter(array, index, step, vector, count):
@@ -128,6 +154,14 @@ def pair(a, b):
     return (bf16(a).view(np.uint32) >> 16 | bf16(b).view(np.uint32)).view(np.float32)
 
 
+def words(a, b):
+    """Two vectors of consecutive numbers as one of words, each bf16 of two neighbours, the first in the lower half.
+
+    Denormals may become zero, as the matrix unit takes them.
+    """
+    return pair(*deinterleave((a, b)))
+
+
 def prefetch(array, index):
     """Have the line around array[index] brought to the first-level cache; it may lie outside the array."""
 
@@ -150,6 +184,17 @@ def interleave(vectors):
 def transpose(rows):
     """A tuple of LANES vectors, the rows of a square, to its columns."""
     return tuple(np.stack(rows).T.copy())
+
+
+def transpose_square(source, index, pitch, target, place, step):
+    """Write LANES rows, which begin at source[index] and every `pitch` elements after, as columns: row k of the result
+    goes to the elements k·step after target[place]."""
+    rows = [_from(source, index)[i * pitch:i * pitch + LANES] for i in range(LANES)]
+    assert all(len(row) == LANES for row in rows), "a load leaves its array"
+    for k, column in enumerate(transpose(tuple(rows))):
+        part = _from(target, place)[k * step:k * step + LANES]
+        assert len(part) == LANES, "a store leaves its array"
+        part[...] = column
 
 
 def zero_tile(rows, columns):
@@ -177,9 +222,16 @@ def add_tile(tile, array, index):
 
 def _from(array, index):
     """The elements of a C-contiguous array from `index` to its end, flat; a view."""
+    start = _position(array, index)
+    assert start >= 0, "an index before the array"
+    return array.reshape(-1)[start:]
+
+
+def _position(array, index):
+    """The number of the element at `index` in a C-contiguous array, which may be none of its elements."""
     assert array.flags.c_contiguous
-    flat = array.reshape(-1)
-    return flat[index if isinstance(index, (int, np.integer)) else np.ravel_multi_index(index, array.shape):]
+    index = index if isinstance(index, tuple) else (index,)
+    return sum(i * s for i, s in zip(index, array.strides)) // array.itemsize     # noqa: B905  may be shorter
 
 
 def _rows_of(tile, array, index):
@@ -279,6 +331,12 @@ def _read(builder, pointer, kind=FLOATS):
     return value
 
 
+def _read_part(builder, pointer, count):
+    return intrinsic(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS.ir,
+                     builder.bitcast(pointer, FLOATS.ir.as_pointer()), _I32(4), first(builder, count),
+                     ir.Constant(FLOATS.ir, [0.0] * LANES))
+
+
 def _write(builder, value, pointer):
     builder.store(value, builder.bitcast(pointer, value.type.as_pointer())).align = 4
 
@@ -313,10 +371,7 @@ def _store(context, builder, signature, arguments):
 def _load_part(context, builder, signature, arguments):
     (array_type, index_type, count_type), (array, index, count) = signature.args, arguments
     pointer = address(context, builder, array_type, array, index_type, index)
-    mask = first(builder, _integer(context, builder, count, count_type))
-    return intrinsic(builder, f"llvm.masked.load.v{LANES}f32.p0", FLOATS.ir,
-                     builder.bitcast(pointer, FLOATS.ir.as_pointer()), _I32(4), mask,
-                     ir.Constant(FLOATS.ir, [0.0] * LANES))
+    return _read_part(builder, pointer, _integer(context, builder, count, count_type))
 
 
 @compiled(store_part, lambda array, index, vector, count:
@@ -327,6 +382,46 @@ def _store_part(context, builder, signature, arguments):
     mask = first(builder, _integer(context, builder, count, count_type))
     intrinsic(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), vector,
               builder.bitcast(pointer, FLOATS.ir.as_pointer()), _I32(4), mask)
+    return context.get_dummy_value()
+
+
+def _row_places(context, builder, signature, arguments, n):
+    """Pointers to n places, `step` elements apart."""
+    (array_type, index_type, step_type, *_), (array, index, step, *_) = signature.args, arguments
+    start = address(context, builder, array_type, array, index_type, index)
+    step = _integer(context, builder, step, step_type)
+    return [_ahead(builder, start, builder.mul(step, _I64(k))) for k in range(n)]
+
+
+def _many(n):
+    return types.UniTuple(FLOATS, n.literal_value) if isinstance(n, types.IntegerLiteral) else None
+
+
+@compiled(load_rows, lambda array, index, step, n: _many(n) if places(array, index) else None)
+def _load_rows(context, builder, signature, arguments):
+    pointers = _row_places(context, builder, signature, arguments, len(signature.return_type))
+    return context.make_tuple(builder, signature.return_type, [_read(builder, pointer) for pointer in pointers])
+
+
+@compiled(load_rows_part, lambda array, index, step, n, first, last, count:
+          _many(n) if places(array, index) else None)
+def _load_rows_part(context, builder, signature, arguments):
+    begin, end, count = (_integer(context, builder, value, kind)
+                         for value, kind in zip(arguments[4:], signature.args[4:], strict=True))
+    vectors = []
+    for k, pointer in enumerate(_row_places(context, builder, signature, arguments, len(signature.return_type))):
+        inside = builder.and_(builder.icmp_signed("<=", begin, _I64(k)), builder.icmp_signed("<", _I64(k), end))
+        vectors.append(_read_part(builder, pointer, builder.select(inside, count, _I64(0))))
+    return context.make_tuple(builder, signature.return_type, vectors)
+
+
+@compiled(store_rows, lambda array, index, step, vectors:
+          types.void if places(array, index) and _as_many(vectors) else None)
+def _store_rows(context, builder, signature, arguments):
+    vectors = cgutils.unpack_tuple(builder, arguments[3])
+    pointers = _row_places(context, builder, signature, arguments, len(vectors))
+    for pointer, vector in zip(pointers, vectors, strict=True):
+        _write(builder, vector, pointer)
     return context.get_dummy_value()
 
 
@@ -341,11 +436,13 @@ def _strided(context, builder, signature, arguments):
     return builder.inttoptr(bytes_, ir.VectorType(_F32.as_pointer(), LANES))
 
 
-@compiled(gather, lambda array, index, step: FLOATS if places(array, index) else None)
+@compiled(gather, lambda array, index, step, count=None: FLOATS if places(array, index) else None)
 def _gather(context, builder, signature, arguments):
     pointers = _strided(context, builder, signature, arguments)
-    return intrinsic(builder, f"llvm.masked.gather.v{LANES}f32.v{LANES}p0", FLOATS.ir, pointers, _I32(4),
-                     ir.Constant(ir.VectorType(_BIT, LANES), [1] * LANES), ir.Constant(FLOATS.ir, [0.0] * LANES))
+    mask = (first(builder, _integer(context, builder, arguments[3], signature.args[3])) if len(arguments) > 3
+            else ir.Constant(ir.VectorType(_BIT, LANES), [1] * LANES))
+    return intrinsic(builder, f"llvm.masked.gather.v{LANES}f32.v{LANES}p0", FLOATS.ir, pointers, _I32(4), mask,
+                     ir.Constant(FLOATS.ir, [0.0] * LANES))
 
 
 @compiled(scatter, lambda array, index, step, vector, count:
@@ -428,6 +525,29 @@ def _pair(context, builder, signature, arguments):
     return builder.bitcast(builder.or_(builder.lshr(lower, _each(16)), upper), FLOATS.ir)
 
 
+class _BFloat(ir.Type):
+    """The one kind of float that llvmlite cannot name."""
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, _BFloat)
+
+    def __hash__(self):
+        return hash(_BFloat)
+
+
+@compiled(words, lambda a, b: _all_floats(a, b))
+def _words(context, builder, signature, arguments):
+    a, b = arguments
+    if LANES == 16 and "avx512bf16" in FEATURES:
+        packed = ir.VectorType(_BFloat(), 32)
+        return builder.bitcast(intrinsic(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", packed, b, a), FLOATS.ir)
+    lower, upper = (_rounded(builder, shuffle(builder, a, b, range(k, 2 * LANES, 2))) for k in (0, 1))
+    return builder.bitcast(builder.or_(builder.lshr(lower, _each(16)), upper), FLOATS.ir)
+
+
 @compiled(prefetch, lambda array, index: types.void if places(array, index) else None)
 def _prefetch(context, builder, signature, arguments):
     (array_type, index_type), (array, index) = signature.args, arguments
@@ -500,6 +620,21 @@ def transposed(builder, rows):
 def _transpose(context, builder, signature, arguments):
     return context.make_tuple(builder, signature.return_type,
                               transposed(builder, cgutils.unpack_tuple(builder, arguments[0])))
+
+
+@compiled(transpose_square, lambda source, index, pitch, target, place, step:
+          types.void if places(source, index) and places(target, place) else None)
+def _transpose_square(context, builder, signature, arguments):
+    def lines(first):
+        operands = slice(first, first + 3)
+        (array_type, index_type, step_type), (array, index, step) = signature.args[operands], arguments[operands]
+        start = address(context, builder, array_type, array, index_type, index)
+        step = _integer(context, builder, step, step_type)
+        return [_ahead(builder, start, builder.mul(step, _I64(k))) for k in range(LANES)]
+    columns = transposed(builder, [_read(builder, place) for place in lines(0)])
+    for column, place in zip(columns, lines(3), strict=True):
+        _write(builder, column, place)
+    return context.get_dummy_value()
 
 
 @compiled(zero_tile, lambda rows, columns: _Tile(rows.literal_value, columns.literal_value)
