@@ -25,9 +25,9 @@ from numba.core import cgutils, config
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
-           "gather", "interleave", "load", "load_part", "magnitude", "maximum", "minimum", "outer_add", "pair",
-           "prefetch", "scatter", "splat", "store", "store_part", "store_tile", "total", "transpose",
-           "transpose_square", "words", "zero_tile"]
+           "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude", "maximum",
+           "minimum", "outer_add", "pair", "prefetch", "scatter", "splat", "store", "store_part", "store_rows",
+           "store_tile", "total", "transpose", "transpose_square", "words", "zero_tile"]
 
 
 def _features() -> frozenset[str]:
@@ -68,9 +68,7 @@ def load(array, index):
 def load_part(array, index, count):
     """The first `count` lanes from the array, zero in the others; nothing is read for those."""
     count = max(0, min(LANES, count))
-    part = _from(array, index)[:count]
-    assert len(part) == count, "a load leaves its array"
-    return np.concatenate([part, np.zeros(LANES - count, np.float32)])
+    return np.concatenate([_from(array, index, count), np.zeros(LANES - count, np.float32)])
 
 
 def store(array, index, vector):
@@ -81,13 +79,11 @@ def store(array, index, vector):
 def store_part(array, index, vector, count):
     """Write the first `count` lanes; the other elements keep what they hold."""
     count = max(0, min(LANES, count))
-    part = _from(array, index)[:count]
-    assert len(part) == count, "a store leaves its array"
-    part[...] = vector[:count]
+    _from(array, index, count)[...] = vector[:count]
 
 
 def load_rows(array, index, step, n):
-    """A tuple of n vectors, each `step` elements after the one before; the first is load(array, index)."""
+    """A tuple of n vectors, each begins `step` elements after the one before; the first is load(array, index)."""
     return load_rows_part(array, index, step, n, 0, n, LANES)
 
 
@@ -96,31 +92,28 @@ def load_rows_part(array, index, step, n, first, last, count):
 
     So an index may lie outside the array where only those vectors are inside.
     """
-    start = _position(array, index)
-    return tuple(load_part(array, start + k * step, count) if first <= k < last else splat(0) for k in range(n))
+    flat, start = array.reshape(-1), _position(array, index)
+    return tuple(load_part(flat, start + k * step, count) if first <= k < last else splat(0) for k in range(n))
 
 
 def store_rows(array, index, step, vectors):
     """Write each vector `step` elements after the one before, the first at `index`."""
-    start = _position(array, index)
+    flat, start = array.reshape(-1), _position(array, index)
     for k, vector in enumerate(vectors):
-        store(array, start + k * step, vector)
+        store(flat, start + k * step, vector)
 
 
 def gather(array, index, step, count=LANES):
     """Lane i is the element i·step after `index`, counted in elements of the C-contiguous array, for the first `count`
     lanes; zero in the others."""
     count = max(0, min(LANES, count))
-    part = _from(array, index)[:(count - 1) * step + 1:step][:count]
-    assert len(part) == count, "a gather leaves its array"
-    return np.concatenate([part, np.zeros(LANES - count, np.float32)])
+    return np.concatenate([_from(array, index, count, step), np.zeros(LANES - count, np.float32)])
 
 
 def scatter(array, index, step, vector, count):
     """Write lane i to the element i·step after `index`, for the first `count` lanes."""
     count = max(0, min(LANES, count))
-    if count:
-        _from(array, index)[:(count - 1) * step + 1:step] = vector[:count]
+    _from(array, index, count, step)[...] = vector[:count]
 
 
 def fma(a, b, c):
@@ -189,12 +182,7 @@ def transpose(rows):
 def transpose_square(source, index, pitch, target, place, step):
     """Write LANES rows, which begin at source[index] and every `pitch` elements after, as columns: row k of the result
     goes to the elements k·step after target[place]."""
-    rows = [_from(source, index)[i * pitch:i * pitch + LANES] for i in range(LANES)]
-    assert all(len(row) == LANES for row in rows), "a load leaves its array"
-    for k, column in enumerate(transpose(tuple(rows))):
-        part = _from(target, place)[k * step:k * step + LANES]
-        assert len(part) == LANES, "a store leaves its array"
-        part[...] = column
+    store_rows(target, place, step, transpose(load_rows(source, index, pitch, LANES)))
 
 
 def zero_tile(rows, columns):
@@ -205,8 +193,8 @@ def zero_tile(rows, columns):
 def outer_add(tile, a, a_index, b, b_index):
     """tile[i, j] + a[i]·b[j]: `rows` consecutive numbers of a, `columns` consecutive vectors of b."""
     rows, columns, _ = tile.shape
-    column = _from(a, a_index)[:rows]                                    # (rows,)
-    row = _from(b, b_index)[:columns * LANES].reshape(columns, LANES)
+    column = _from(a, a_index, rows)
+    row = _from(b, b_index, columns * LANES).reshape(columns, LANES)
     return tile + column[:, None, None] * row
 
 
@@ -220,11 +208,14 @@ def add_tile(tile, array, index):
     return tile + _rows_of(tile, array, index).reshape(tile.shape)
 
 
-def _from(array, index):
-    """The elements of a C-contiguous array from `index` to its end, flat; a view."""
+def _from(array, index, count, step=1):
+    """`count` elements of a C-contiguous array, `step` apart, the first at `index`; a view."""
+    if not count:
+        return np.empty(0, np.float32)               # nothing is touched, wherever the index lies
     start = _position(array, index)
-    assert start >= 0, "an index before the array"
-    return array.reshape(-1)[start:]
+    stop = start + (count - 1) * step + 1
+    assert 0 <= start < stop <= array.size, "a load or store leaves its array"
+    return array.reshape(-1)[start:stop:step]
 
 
 def _position(array, index):
@@ -235,8 +226,11 @@ def _position(array, index):
 
 
 def _rows_of(tile, array, index):
+    """What a tile covers; a view."""
     rows, columns, _ = tile.shape
-    return np.lib.stride_tricks.as_strided(_from(array, index), (rows, columns * LANES), array.strides[-2:])
+    pitch = array.strides[-2] // array.itemsize
+    whole = _from(array, index, (rows - 1) * pitch + columns * LANES)
+    return np.lib.stride_tricks.as_strided(whole, (rows, columns * LANES), array.strides[-2:])
 
 
 # ---- what the compiler makes of them -------------------------------------------------------------------------------
