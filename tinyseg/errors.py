@@ -29,6 +29,20 @@ class DataError(TinysegError, ValueError):
     """A file that is missing, broken, or not what it should be.  The text starts with the file's path."""
 
 
+class KernelError(TinysegError, ValueError):
+    """Somebody's kernel that cannot be called: it does not import, or takes other arguments.
+
+    On the command line it ends with status 1, as a kernel that is wrong: the request was sound, the kernel is not.
+    """
+
+    def __init__(self, fact: str, advice: str = ""):
+        super().__init__(fact, advice)
+        self.fact, self.advice = fact, advice
+
+    def __str__(self) -> str:
+        return f"{self.fact}. {self.advice}" if self.advice else self.fact
+
+
 class CheckpointError(DataError):
     """A checkpoint that is corrupt, foreign, or of another net."""
 

@@ -11,6 +11,7 @@ from tinyseg.bench.layers import DIRECTIONS, Layer
 from tinyseg.bench.operands import Operands, error_of, reference
 from tinyseg.bench.timing import Settings
 from tinyseg.bench.user import UserKernel
+from tinyseg.kernels.foreign import ForeignKernel
 from tinyseg.kernels.registry import run
 
 QUICK = Settings(rounds=3, seconds=0, warm_up=0.01)
@@ -21,8 +22,8 @@ def right(x, weight, stride, padding, dilation, groups):
     return run("conv2d", x, weight, LAYER.geometry, algorithm="im2col")
 
 
-def mine(function, takes=6):
-    return Mine(UserKernel("my.py:conv", function, "conv2d", takes))
+def mine(function):
+    return Mine(UserKernel("my.py:conv", ForeignKernel.of(function, "conv2d")))
 
 
 def test_a_right_kernel_is_timed():
@@ -83,7 +84,7 @@ def test_a_failing_kernel_is_listed_and_the_others_are_measured(kernel, message)
 
 def test_who_cannot_do_a_layer_refuses():
     strided = LAYER.changed(stride=2)
-    result, = measure_layer(strided, "forward", [mine(right, takes=2)], QUICK)
+    result, = measure_layer(strided, "forward", [mine(lambda x, weight: x)], QUICK)
     assert (result.status, result.reason) == ("refused", "it takes no stride")
     large = Layer.of(in_channels=64, out_channels=64, input_size=64, kernel_size=3)
     assert "flops" in Algorithm("loops").refuses(large, "forward")

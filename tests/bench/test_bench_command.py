@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
     (("my_kernel.py",), "a kernel needs its function too: my_kernel.py:conv2d"),
     (("conv", "pool"), "needs one suite and one kernel at most"),
     (("none.py:conv",), "none.py: no such file"),
-    (("my_kernel.py:missing",), "my_kernel.py: no function 'missing'; it has ConvGeometry"),
+    (("my_kernel.py:missing",), "my_kernel.py: no function 'missing'; it has conv, flipped"),
     (("my_kernel.py:conv", "--layer", "pool"), "none of the layers is for it: it is a conv2d"),
     (("--layers", "layerz"), "layers 'layerz'; legal: unet, fcn"),
     (("--layers", "none.json"), "none.json: cannot be read"),

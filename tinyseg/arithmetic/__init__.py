@@ -1,6 +1,6 @@
 """Convolution arithmetic in whole numbers: sizes, their inverses, receptive fields, and `ConvGeometry`."""
 
-from tinyseg.arithmetic.geometry import ConvGeometry, pair, sides
+from tinyseg.arithmetic.geometry import ConvGeometry, PoolGeometry, pair, sides
 from tinyseg.arithmetic.receptive import ReceptiveField, receptive_field
 from tinyseg.arithmetic.sizes import (
     conv_input_sizes,
@@ -11,5 +11,6 @@ from tinyseg.arithmetic.sizes import (
     span,
 )
 
-__all__ = ["ConvGeometry", "ReceptiveField", "conv_input_sizes", "conv_output_size", "conv_transpose_output_size",
-           "dropped_remainder", "pair", "receptive_field", "same_padding", "sides", "span"]
+__all__ = ["ConvGeometry", "PoolGeometry", "ReceptiveField", "conv_input_sizes", "conv_output_size",
+           "conv_transpose_output_size", "dropped_remainder", "pair", "receptive_field", "same_padding", "sides",
+           "span"]

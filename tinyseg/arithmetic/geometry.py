@@ -9,7 +9,7 @@ from functools import cached_property
 from tinyseg.arithmetic.sizes import conv_transpose_output_size, same_padding, span
 from tinyseg.errors import ArgumentError, ShapeError
 
-__all__ = ["ConvGeometry", "Pair", "Sides", "pair", "sides"]
+__all__ = ["ConvGeometry", "Pair", "PoolGeometry", "Sides", "pair", "sides"]
 
 Pair = tuple[int, int]
 Sides = tuple[Pair, Pair]                            # ((top, bottom), (left, right))
@@ -113,7 +113,8 @@ class ConvGeometry:
     @classmethod
     def pooling(cls, input_size: Sequence[int], kernel_size: int | Sequence[int],
                 stride: int | Sequence[int] | None = None, padding: int | Sequence[int] = 0,
-                dilation: int | Sequence[int] = 1, ceil_mode: bool = False) -> ConvGeometry:
+                dilation: int | Sequence[int] = 1, ceil_mode: bool = False,
+                count_include_pad: bool = True) -> PoolGeometry:
         """From the arguments of a pooling.  Rounding up is padding more at the far end.
 
         A last window that would start beyond the input and its near padding is dropped.  Padding may be at most half
@@ -122,7 +123,7 @@ class ConvGeometry:
         size = pair(input_size, "input size")
         kernel, rate = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
         step = kernel if stride is None else pair(stride, "stride")
-        around = [list(side) for side in sides(padding, kernel, rate)]
+        around, added = [list(side) for side in sides(padding, kernel, rate)], [0, 0]
         for a, axis in enumerate(_AXES):
             widest = max(around[a])
             if 2 * widest > kernel[a]:
@@ -132,8 +133,10 @@ class ConvGeometry:
                 left = (size[a] + sum(around[a]) - span(kernel[a], rate[a])) % step[a]
                 windows = (size[a] + sum(around[a]) - span(kernel[a], rate[a])) // step[a] + 1
                 if left and windows * step[a] < size[a] + around[a][0]:
-                    around[a][1] += step[a] - left
-        geometry = cls(size, kernel, step, (tuple(around[0]), tuple(around[1])), rate)
+                    added[a] = step[a] - left
+                    around[a][1] += added[a]
+        geometry = PoolGeometry(size, kernel, step, (tuple(around[0]), tuple(around[1])), rate,
+                                rounded_up=tuple(added) if ceil_mode else None, count_include_pad=count_include_pad)
         for a, axis in enumerate(_AXES):
             starts = range(-around[a][0], geometry.output_size[a] * step[a] - around[a][0], step[a])
             if rate[a] > 1 and any(all(not 0 <= first + u * rate[a] < size[a] for u in range(kernel[a]))
@@ -142,6 +145,29 @@ class ConvGeometry:
                                  f"input {size[a]} in {axis}: needs a cell of the input in every window; "
                                  f"with this input dilation <= {max(1, (size[a] - 1) // (kernel[a] - 1))}")
         return geometry
+
+
+@dataclass(frozen=True)
+class PoolGeometry(ConvGeometry):
+    """The geometry of a pooling, which knows what was asked for.
+
+    rounded_up           cells that `ceil_mode` added to the far padding on each axis, maybe none; None: no `ceil_mode`
+    count_include_pad    a mean divides by all cells of its window that lie in the padding asked for, too
+    """
+
+    rounded_up: Pair | None = None
+    count_include_pad: bool = True
+
+    @property
+    def ceil_mode(self) -> bool:
+        return self.rounded_up is not None
+
+    @property
+    def asked_padding(self) -> Sides:
+        """The padding before it was rounded up."""
+        more = self.rounded_up or (0, 0)
+        (top, bottom), (left, right) = self.padding
+        return (top, bottom - more[0]), (left, right - more[1])
 
 
 def pair(value: int | Sequence[int], name: str) -> Pair:

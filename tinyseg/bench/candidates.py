@@ -79,10 +79,8 @@ class Mine:
         return self.kernel.refuses(layer, direction)
 
     def prepare(self, operands, direction):
-        pool = operands.layer.operation == "max_pool2d"
-        arrays = (operands.x,) if pool else operands.of(direction)
-        function, arguments = self.kernel.function, self.kernel.arguments(operands.layer, arrays)
-        return (lambda: function(*arguments)), (lambda y: y[0] if isinstance(y, tuple) else y)
+        call = self.kernel.bound(operands.layer, operands.of(direction))
+        return call, (lambda y: y[0] if isinstance(y, tuple) else y)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from tinyseg.bench.layers import Layer
 from tinyseg.bench.operands import Operands, error_of, reference
 from tinyseg.bench.statistics import Summary, summarize
 from tinyseg.bench.timing import Settings, interleave
-from tinyseg.bench.user import reason
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels.foreign import reason
 
 __all__ = ["Result", "measure", "measure_layer", "threads"]
 

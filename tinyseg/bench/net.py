@@ -14,8 +14,8 @@ from tinyseg.bench.candidates import contenders
 from tinyseg.bench.harness import Result
 from tinyseg.bench.operands import error_of
 from tinyseg.bench.timing import Settings, interleave
-from tinyseg.bench.user import reason
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels.foreign import reason
 
 __all__ = ["MODES", "Ours", "Runner", "Size", "Theirs", "measure_net", "runners", "yardsticks"]
 

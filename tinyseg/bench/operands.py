@@ -41,8 +41,10 @@ class Operands:
         """Where pooling found its maxima, int32 (N, C, H', W')."""
         return run("max_pool2d", self.x, self.layer.geometry)[1]
 
-    def of(self, direction: str) -> tuple[np.ndarray, np.ndarray]:
-        """The two that a direction of a convolution reads, in the order of its signature."""
+    def of(self, direction: str) -> tuple[np.ndarray, ...]:
+        """Those that a direction reads, in the order of its signature."""
+        if self.layer.operation == "max_pool2d":
+            return (self.x,) if direction == "forward" else (self.grad, self.indices)
         return {"forward": (self.x, self.weight), "input_grad": (self.grad, self.weight),
                 "weight_grad": (self.grad, self.x)}[direction]
 

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from signal import Signals
 
 from tinyseg.bench.layers import Layer
-from tinyseg.bench.user import load, reason
-from tinyseg.errors import DataError, TinysegError
+from tinyseg.bench.user import load
+from tinyseg.errors import KernelError, TinysegError
+from tinyseg.kernels.foreign import ended, reason
 
 __all__ = ["trial"]
 
@@ -25,7 +25,7 @@ def trial(target: str, signature: str | None, layers: Sequence[Layer], limit: fl
           progress: Callable[[str], None] = lambda name: None) -> dict[tuple[str, str], str]:
     """What is wrong with the kernel, by (layer, direction): it raises, kills its process, or takes longer than `limit`.
 
-    Raises what `load` raises, and DataError when the import itself crashes or does not end.
+    Raises what `load` raises, and KernelError when the import itself crashes or does not end.
     """
     verdicts: dict[tuple[str, str], str] = {}
     left = list(layers)
@@ -34,10 +34,10 @@ def trial(target: str, signature: str | None, layers: Sequence[Layer], limit: fl
         try:
             loaded = child.answer(limit)
             if isinstance(loaded, str):
-                raise DataError(f"{target}: importing it {loaded}")
+                raise KernelError(f"{target}: importing it {loaded}")
             if "error" in loaded:
                 load(target, signature)              # says the same here, as an exception of the right class
-                raise DataError(loaded["error"])
+                raise KernelError(loaded["error"])
             direction = loaded["direction"]
             while left:
                 layer = left.pop(0)
@@ -74,11 +74,10 @@ class _Child:
         try:
             line = self.lines.get(timeout=limit)
         except queue.Empty:
-            return f"did not return within {limit:g} s; give it smaller layers with --layers, or more time with --limit"
+            return f"{ended(None, limit)}; give it smaller layers with --layers, or more time with --limit"
         if line:
             return json.loads(line)
-        status = self.process.wait()
-        return f"killed its process ({Signals(-status).name if status < 0 else f'exit status {status}'})"
+        return ended(self.process.wait(), limit)
 
     def end(self) -> None:
         self.process.kill()

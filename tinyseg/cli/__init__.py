@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tinyseg.cli import bench, demo, evaluate, info, predict, train, verify
-from tinyseg.errors import Interrupted, TinysegError
+from tinyseg.errors import Interrupted, KernelError, TinysegError
 
 __all__ = ["app", "main"]
 
@@ -30,7 +30,9 @@ for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, benc
 
 
 def main() -> None:
-    """Run the command line: one line and exit status 2 for an error, 130 for a run that was interrupted and saved."""
+    """Run the command line.  An error is one line and exit status 2, or 1 where somebody's kernel is at fault, or 130
+    for a run that was interrupted and saved.
+    """
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
@@ -43,7 +45,7 @@ def main() -> None:
         if debug or not (usage or isinstance(error, TinysegError | OSError)):
             raise
         print(f"tinyseg: {_one_line(error.format_message() if usage else str(error))}", file=sys.stderr)
-        sys.exit(130 if isinstance(error, Interrupted) else 2)
+        sys.exit(130 if isinstance(error, Interrupted) else 1 if isinstance(error, KernelError) else 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -36,7 +36,8 @@ def verify(
     A kernel is a function on NumPy arrays, like conv2d(x, weight, stride, padding, dilation, groups) with pairs of
     ints and NCHW arrays; the last arguments may be missing.  It runs in a process of its own, so it may crash.
 
-    Exit status 0 when every property holds, 1 when one fails, 2 for a request that makes no sense.
+    Exit status 0 when every property holds, 1 when one fails or the kernel cannot be called, 2 for a request that
+    makes no sense.
     """
     from dataclasses import replace
 

@@ -9,9 +9,9 @@
 Needs hypothesis: pip install "tinyseg[verify]".
 """
 
-from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arithmetic import ConvGeometry, PoolGeometry
 from tinyseg.verify.cases import Case
-from tinyseg.verify.operations import OPERATIONS, Operation, PoolGeometry
+from tinyseg.verify.operations import OPERATIONS, Operation
 from tinyseg.verify.properties import PROPERTIES, Property
 from tinyseg.verify.runner import Budget, Outcome, examine
 from tinyseg.verify.session import Report, verify

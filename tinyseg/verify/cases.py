@@ -9,10 +9,9 @@ from zlib import crc32
 
 import numpy as np
 
-from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arithmetic import ConvGeometry, PoolGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels.cpu import pool_loops
-from tinyseg.verify.operations import PoolGeometry
 
 __all__ = ["LAYOUTS", "VALUES", "Case", "filled", "laid_out"]
 
@@ -90,16 +89,17 @@ class Case:
                  f"{g.groups * self.outputs} outputs" if g.groups * self.outputs > 1 and not pool else ""]
         if g.stride != (1, 1):
             words.append(f"stride {_by(g.stride)}")
-        if any(map(any, g.padding)):
-            even = all(near == far for near, far in g.padding) or getattr(g, "ceil_mode", False)
-            words.append(f"padding {_by(g.near_padding) if even else g.padding}")
+        if any(map(any, g.asked_padding if pool else g.padding)):
+            padding = g.asked_padding if pool else g.padding
+            even = all(near == far for near, far in padding)
+            words.append(f"padding {_by(g.near_padding) if even else padding}")
         if g.dilation != (1, 1):
             words.append(f"dilation {_by(g.dilation)}")
         if g.groups > 1:
             words.append(f"groups {g.groups}")
         if any(g.output_padding) and not pool:
             words.append(f"remainder {_by(g.output_padding)}")
-        if getattr(g, "ceil_mode", False):
+        if pool and g.ceil_mode:
             words.append("ceil_mode")
         words += [word for word, usual in ((self.dtype, "float64"), (self.layout, "contiguous")) if word != usual]
         return ", ".join(word for word in words if word)

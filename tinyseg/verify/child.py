@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.errors import TinysegError
+from tinyseg.errors import KernelError, TinysegError
+from tinyseg.kernels.foreign import ended
 from tinyseg.verify.cases import Case
-from tinyseg.verify.operations import PoolGeometry
-from tinyseg.verify.subject import Request, Subject, Unusable, load
+from tinyseg.verify.subject import Request, Subject, load
 from tinyseg.verify.violation import Violation
 
 __all__ = ["Ledger", "crashed", "main"]
@@ -70,16 +70,15 @@ class Ledger:
 def crashed(status: int | None, limit: float) -> Violation:
     """What the end of a process says about the kernel in it.  `status` as of subprocess; None: it was stopped."""
     if status is None:
-        return Violation(f"the call did not end within {limit:g} s", direct=True,
-                         advice="A loop does not reach its end: does its counter move, and towards the end?")
-    if status < 0:
-        name = signal.Signals(-status).name if -status in signal.Signals._value2member_map_ else f"signal {-status}"
-        advice = {"SIGSEGV": "It reads or writes outside its arrays: run it with NUMBA_BOUNDSCHECK=1, or in Python.",
-                  "SIGKILL": "It was killed, as the system does when memory runs out.",
-                  "SIGFPE": "It divides a whole number by zero."}.get(name, "Compiled code aborted.")
-        return Violation(f"the process died: {name}", direct=True, advice=advice)
-    return Violation(f"the process ended itself with status {status}", direct=True,
-                     advice="A kernel must not call exit; raise an exception in its place.")
+        advice = "A loop does not reach its end: does its counter move, and towards the end?"
+    elif status >= 0:
+        advice = "A kernel must not call exit; raise an exception in its place."
+    else:
+        advice = {-signal.SIGSEGV: "It reads or writes outside its arrays: run it with NUMBA_BOUNDSCHECK=1, or in "
+                                   "Python.",
+                  -signal.SIGKILL: "It was killed, as the system does when memory runs out.",
+                  -signal.SIGFPE: "It divides a whole number by zero."}.get(status, "Compiled code aborted.")
+    return Violation(f"it {ended(status, limit)}", direct=True, advice=advice)
 
 
 def apart(function: Callable[..., Any], limit: float) -> Callable[..., Any]:
@@ -154,7 +153,7 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
     if name != subject.name:
         subject = next(s for s in subject.gradients.values() if s.name == name)
     function, subject = subject.function, replace(subject, function=apart(subject.function, limit))
-    simplest = Case((ConvGeometry if subject.operation.linear else PoolGeometry)((1, 1), (1, 1)))
+    simplest = Case((ConvGeometry.pooling if subject.operation.pools else ConvGeometry)((1, 1), (1, 1)))
     with suppress(Violation):                        # where this is safe it compiles once, and not in every process
         subject(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
         replace(subject, function=function)(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
@@ -165,9 +164,8 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
 
 
 def _described(subject: Subject) -> dict[str, Any]:
-    return {"name": subject.name, "operation": subject.operation.name, "plain": subject.plain,
-            "supports": sorted(subject.supports), "by_name": subject.by_name,
-            "parameters": sorted(subject.parameters),
+    return {"name": subject.name, "operation": subject.operation.name,
+            "supports": sorted(subject.supports), "style": subject.style, "options": list(subject.options),
             "gradients": [_described(s) for s in subject.gradients.values()]}
 
 
@@ -181,7 +179,7 @@ def main() -> None:
         try:
             _serve(lambda *message: line.send(message), Ledger(path), request, task)
             line.send(("done",))
-        except Unusable as unusable:
+        except KernelError as unusable:
             line.send(("unusable", unusable.fact, unusable.advice))
         except TinysegError as error:
             line.send(("misuse", str(error)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyseg.kernels.foreign import option_values
 from tinyseg.verify.cases import Case
 from tinyseg.verify.operations import Operation
 from tinyseg.verify.runner import Outcome
@@ -25,8 +26,8 @@ def lines(request: Request, kernel: dict[str, Any], outcome: Outcome, op: Operat
     target = next((t for _, t in request.backward if t.rpartition(":")[2] == kernel["name"]), request.target)
     place, _, name = target.rpartition(":")
     arrays = [case[o] for o in op.operands]
-    alone = (violation.direct and kernel["plain"] and request.adapter is None and "." not in name and place
-             and (violation.expected is None or violation.expected.size <= _LONGEST)
+    alone = (violation.direct and kernel["style"] != "geometry" and request.adapter is None and "." not in name
+             and place and (violation.expected is None or violation.expected.size <= _LONGEST)
              and (case.layout, case.dtype) == ("contiguous", "float64") and sum(a.size for a in arrays) <= 2 * _LONGEST)
     path = Path(place)
     if not alone:
@@ -43,9 +44,8 @@ def lines(request: Request, kernel: dict[str, Any], outcome: Outcome, op: Operat
         place = path.stem
     text.append(f"from {place} import {name}")
     text += [f"{word} = np.array({a.tolist()}, {str(a.dtype)!r})" for word, a in zip(op.words, arrays, strict=True)]
-    options = op.arguments(tuple(arrays), case.geometry)
-    options = {key: options[key] for key in op.options if key in kernel["parameters"]}
-    passed = [f"{key}={value}" if kernel["by_name"] else str(value) for key, value in options.items()]
+    values = option_values(op.name, arrays, case.geometry)
+    passed = [f"{key}={values[key]}" if kernel["style"] == "names" else str(values[key]) for key in kernel["options"]]
     text.append(f"got = {name}({', '.join([*op.words, *passed])})")
     if violation.expected is not None:
         text.append(f"expected = np.array({_listed(violation.expected)})")
@@ -62,7 +62,7 @@ def _listed(array: np.ndarray) -> str:
 def spelled(op: Operation, outcome: Outcome) -> str | None:
     """The sum behind the first wrong cell, with numbers: y[0, 0, 0, 1] = 2·1 + 3·1 = 5; got 4."""
     case, violation = outcome.case, outcome.violation
-    if not (violation.direct and op.linear and violation.expected is not None and op.result != "bias"
+    if not (violation.direct and not op.pools and violation.expected is not None and op.result != "bias"
             and violation.got.shape == violation.expected.shape and case.values not in ("floats", "denormal")):
         return None
     at = tuple(int(i) for i in np.argwhere(wrong_cells(violation.expected, violation.got, violation.tolerance))[0])

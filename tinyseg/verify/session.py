@@ -91,7 +91,7 @@ class _Child:
         """Where in the user's file it died, from the interpreter's last words."""
         words = self.errors.read_text(errors="replace")
         found = re.findall(rf'File "[^"]*{re.escape(Path(file).name)}", line (\d+) in (\S+)', words)
-        return f"  ({Path(file).name}, line {found[0][0]}, in {found[0][1]})" if found else ""
+        return f" ({Path(file).name}, line {found[0][0]}, in {found[0][1]})" if found else ""
 
     def stop(self) -> None:
         with suppress(OSError, EOFError):
@@ -134,13 +134,13 @@ def verify(request: Request, budget: Budget | None = None, seed: int = 0, call_l
             status = ended[1] if ended[0] == "crash" else None
             violation = crashed(status, call_limit)
             if note is None:
-                report.unusable = f"{request.target} cannot be imported: {violation.numbers}{place}", violation.advice
+                report.unusable = f"{request.target}: importing {violation.numbers}{place}", violation.advice
                 break
             name, prop, _, _, case = note
             violation.numbers += place
             left_over = budget.seconds - (time.monotonic() - started)
             report.outcomes[name, prop.name] = _smaller(request, Outcome(prop, 0, case, violation), note, call_limit,
-                                                        Path(folder), min(_SHRINK, max(5.0, left_over / 2)))
+                                                        Path(folder), min(_SHRINK, max(5.0, left_over / 2)), place)
             tell(report)
             crashes += 1
             if crashes >= CRASHES:
@@ -193,8 +193,8 @@ def _listen(child: _Child, report: Report, limit: float, tell: Callable[[Report]
         tell(report)
 
 
-def _smaller(request: Request, outcome: Outcome, note: tuple[Any, ...], limit: float, folder: Path,
-             seconds: float) -> Outcome:
+def _smaller(request: Request, outcome: Outcome, note: tuple[Any, ...], limit: float, folder: Path, seconds: float,
+             place: str) -> Outcome:
     """Hunt again for what crashed, each call in a process of its own, so that it shrinks like any wrong result."""
     if not hasattr(os, "fork"):
         return outcome
@@ -208,9 +208,8 @@ def _smaller(request: Request, outcome: Outcome, note: tuple[Any, ...], limit: f
             if kind == "outcome":
                 other = what[1]
                 if other.failed:
-                    other.violation.advice = other.violation.advice or outcome.violation.advice
-                    if "(" in outcome.violation.numbers and "(" not in other.violation.numbers:
-                        other.violation.numbers += "  (" + outcome.violation.numbers.rpartition("  (")[2]
+                    if other.violation.numbers + place == outcome.violation.numbers:
+                        other.violation.numbers += place             # the same crash, so at the same line
                     found = other
             elif kind in ("done", "crash", "hang", "unusable", "misuse"):
                 break

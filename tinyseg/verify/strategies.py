@@ -8,15 +8,14 @@ geometry as it can be pasted.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arithmetic import ConvGeometry, PoolGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.verify.cases import LAYOUTS, Case
-from tinyseg.verify.operations import Operation, PoolGeometry
+from tinyseg.verify.operations import Operation
 
 try:
     from hypothesis import strategies as st
@@ -90,8 +89,7 @@ def poolings(draw: Any, kernel: Sequence[int] = range(1, 5), stride: Sequence[in
         sizes.append(max(1, d if p else 1, (o - 1) * s + d * (k - 1) + 1 + rest - 2 * p))
         for values, value in ((kernels, k), (strides, s), (paddings, p), (rates, d)):
             values.append(value)
-    geometry = PoolGeometry.pooling(sizes, kernels, strides, paddings, rates, rounded)
-    return replace(geometry, ceil_mode=rounded)
+    return ConvGeometry.pooling(sizes, kernels, strides, paddings, rates, rounded)
 
 
 def integers(shape: Any, largest: int = 4) -> Any:
@@ -137,7 +135,7 @@ def cases(draw: Any, operation: Operation, supports: Collection[str], values: Se
         limits["padding"] = [0]
     if "dilation" not in supports:
         limits["dilation"] = [1]
-    if operation.linear:
+    if not operation.pools:
         if "stride" not in supports:
             limits["stride"] = [1]
         chosen = "output_padding" in operation.options

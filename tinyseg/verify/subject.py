@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import sys
-import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
-from tinyseg.kernels import registry
-from tinyseg.verify.operations import Operation, guess, operation
+from tinyseg.kernels import foreign, registry
+from tinyseg.kernels.foreign import ForeignKernel, reason
+from tinyseg.verify.operations import OPERATIONS, Operation, operation
 from tinyseg.verify.violation import Violation
 
-__all__ = ["Request", "Subject", "Unusable", "import_target"]
+__all__ = ["Request", "Subject", "load"]
 
 ASYMMETRIC = "asymmetric padding"
 ADAPTERS = ("torch",)
-
-
-class Unusable(Exception):
-    """A kernel that cannot be called at all: it does not import, or takes other arguments.  A finding, not an error."""
-
-    def __init__(self, fact: str, advice: str):
-        super().__init__(fact)
-        self.fact, self.advice = fact, advice
-
-    def __reduce__(self) -> tuple:
-        return Unusable, (self.fact, self.advice)
 
 
 @dataclass(frozen=True)
@@ -60,9 +44,10 @@ class Request:
 class Subject:
     """A kernel of one operation.  `subject(*arrays, geometry)` is its result, or a Violation that says what it did.
 
-    plain        takes the options as arguments; else a ConvGeometry
+    function     takes arrays and a geometry, however the kernel itself takes its options
     supports     names of the options that vary; the others keep their plain values
-    parameters   names of the options it has parameters for
+    options      names of those that the kernel takes, in its order
+    style        how: by "names", in "order", or as one "geometry"
     gradients    other subjects: name of the gradient -> who computes it
     reach        work in the largest case that it is fast enough for, as far as is known
     watch        told when a call begins and ends, in case that it never does
@@ -72,9 +57,8 @@ class Subject:
     function: Callable[..., Any]
     name: str
     supports: frozenset[str]
-    parameters: frozenset[str] = frozenset()
-    plain: bool = True
-    by_name: bool = True
+    options: tuple[str, ...] = ()
+    style: str = "geometry"
     refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None
     gradients: dict[str, Subject] = field(default_factory=dict)
     adapter: str | None = None
@@ -85,43 +69,41 @@ class Subject:
     @classmethod
     def of(cls, function: Callable[..., Any], op: str | None = None, supports: Collection[str] | None = None,
            name: str | None = None, **options: Any) -> Subject:
-        """A function: plain, or with a parameter `geometry`.  Raises Unusable for another signature."""
-        name = name or getattr(function, "__name__", "kernel")
-        op = operation(op or guess(name))
-        plain, by_name, found = _signature(function, op)
-        parameters = frozenset(found)
-        allowed = set(op.options) | {ASYMMETRIC} | ({"groups"} if "groups" in op.options else set())
+        """A function: plain, or with a parameter `geometry`.  Raises KernelError for another signature."""
+        kernel = ForeignKernel.of(function, op, name)
+        op = operation(kernel.operation)
+        found = {*kernel.options, *([ASYMMETRIC] if kernel.style == "geometry" else [])}
         if supports is not None:
-            unknown = sorted(set(supports) - allowed)
+            unknown = sorted({*supports} - {*op.options, ASYMMETRIC})
             if unknown:
                 raise ArgumentError(f"--supports {', '.join(unknown)}: {op.name} has {', '.join(op.options)}")
-            found &= set(supports) | {ASYMMETRIC, "kernel_size", "input_shape", "weight_shape"}
-        return cls(op, function, name, frozenset(found), parameters, plain, by_name, **options)
+            found = found & {*supports, ASYMMETRIC} | {*supports} & {ASYMMETRIC}
+        return cls(op, kernel, kernel.name, frozenset(found), kernel.options, kernel.style, **options)
+
+    @property
+    def plain(self) -> bool:
+        """It takes numbers and pairs, no geometry."""
+        return self.style != "geometry"
 
     def __call__(self, *arguments: Any) -> np.ndarray:
         *arrays, geometry = arguments
         self.watch(True)
         try:
             with np.errstate(all="ignore"):
-                result = self._call(tuple(arrays), geometry)
+                result = self.function(*self._given(arrays), geometry)
         except (Violation, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise Violation(f"{type(error).__name__}: {_short(error)}{_line(error, self.function)}", direct=True,
-                            advice=_advice(error)) from None
+            raise Violation(reason(error), direct=True, advice=_advice(error)) from None
         finally:
             self.watch(False)
         return self._array(result)
 
-    def _call(self, arrays: tuple[np.ndarray, ...], geometry: ConvGeometry) -> Any:
-        if not self.plain:
-            return self.function(*arrays, geometry)
-        options = {name: value for name, value in self.operation.arguments(arrays, geometry).items()
-                   if name in self.parameters}
-        if self.adapter == "torch":
-            import torch
-            arrays = tuple(torch.from_numpy(np.array(a)) for a in arrays)
-        return self.function(*arrays, **options) if self.by_name else self.function(*arrays, *options.values())
+    def _given(self, arrays: Sequence[np.ndarray]) -> Sequence[Any]:
+        if self.adapter != "torch":
+            return arrays
+        import torch
+        return [torch.from_numpy(np.array(a)) for a in arrays]
 
     def _array(self, result: Any) -> np.ndarray:
         if self.operation.name == "max_pool2d" and isinstance(result, tuple) and len(result) == 2:
@@ -135,43 +117,8 @@ class Subject:
         return result
 
 
-def _signature(function: Callable[..., Any], op: Operation) -> tuple[bool, bool, set[str]]:
-    """(plain?, options by name?, the options it takes)."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return True, True, set(op.options)
-    if any(p.name == "geometry" for p in parameters):
-        return False, False, {*op.options, ASYMMETRIC}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return True, True, set(op.options)
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return True, False, set(op.options)
-    wanted = f"{op.name}({', '.join([*op.words, *op.options])}); the last may be missing"
-    if len(positional) < len(op.words):
-        raise Unusable(f"the function takes {len(positional)} positional arguments", f"Needs {wanted}.")
-    after = [p for p in parameters if p not in positional[:len(op.words)]]
-    named = [p for p in after if p.name in op.options]
-    foreign = [p.name for p in after if p.name not in op.options and p.default is p.empty]
-    if foreign and named:
-        raise Unusable(f"the function wants {', '.join(foreign)}, which {op.name} has not", f"Needs {wanted}; or give "
-                       f"{foreign[0]} a default.")
-    if foreign:                                      # other words for the options: their order says which is which
-        if len(foreign) > len(op.options):
-            raise Unusable(f"the function wants {len(foreign)} arguments after its arrays, {op.name} has "
-                           f"{len(op.options)}", f"Needs {wanted}.")
-        return True, False, set(op.options[:len(foreign)])
-    missing = [o for o in ("kernel_size", "input_shape", "weight_shape") if o in op.options and o not in
-               [p.name for p in named]]
-    if missing:
-        raise Unusable(f"the function has no parameter {missing[0]}", f"Needs {wanted}.")
-    positional_only = any(p.kind is p.POSITIONAL_ONLY for p in named)
-    return True, not positional_only, {p.name for p in named}
-
-
 def load(request: Request) -> Subject:
-    """Import what a request names.  Raises Unusable when that cannot be done."""
+    """Import what a request names.  Raises KernelError, ArgumentError or DataError when that cannot be done."""
     if request.adapter is not None and request.adapter not in ADAPTERS:
         raise ArgumentError(f"--adapter {request.adapter}; legal: {', '.join(ADAPTERS)}")
     options = {"adapter": request.adapter, "tolerance": request.tolerance}
@@ -189,78 +136,25 @@ def load(request: Request) -> Subject:
 
 
 def _subject(target: str, op: str | None, supports: Sequence[str] | None, options: dict[str, Any]) -> Subject:
-    if ".py:" not in target and not target.endswith(".py"):
-        first, _, last = target.rpartition(":")
-        known = operation(op or first or "conv2d") if not first or ("." not in first and first in _names()) else None
-        if known is not None and last in registry.algorithms(known.registered):
-            kernel = registry.find(known.registered, last)
-            def run(*arguments: Any) -> Any:
-                return registry.run(known.registered, *arguments, algorithm=last)
-
-            subject = Subject.of(run, known.name, supports, f"algorithm {last}", **options)
-            subject.plain, subject.supports = False, frozenset({*known.options, ASYMMETRIC} if supports is None
-                                                               else {*supports, ASYMMETRIC})
-            subject.refuses = kernel.refuses
-            return subject
-        if not first:
-            names = registry.algorithms((known or operation("conv2d")).registered)
-            raise ArgumentError(f"{target!r}: name a function as file.py:function or package.module:function, or an "
-                                f"algorithm: {', '.join(names)}")
-    return Subject.of(import_target(target), op, supports, target.rpartition(":")[2], **options)
+    first, _, last = target.rpartition(":")
+    if first in OPERATIONS or not (first or last.endswith(".py")):
+        return _registered(target, operation(op or first or "conv2d"), last, supports, options)
+    kernel = foreign.load(target, op)
+    return Subject.of(kernel.function, kernel.operation, supports, kernel.name, **options)
 
 
-def _names() -> Collection[str]:
-    from tinyseg.verify.operations import OPERATIONS
-    return OPERATIONS
+def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[str] | None,
+                options: dict[str, Any]) -> Subject:
+    known = registry.algorithms(op.registered)
+    if algorithm not in known:
+        raise ArgumentError(f"{target!r}: name a function as file.py:function or package.module:function, or an "
+                            f"algorithm for {op.name}: {', '.join(known) or 'there is none'}")
 
-
-def import_target(target: str) -> Callable[..., Any]:
-    """The function that file.py:function or package.module:function names.  Raises Unusable."""
-    place, colon, name = target.rpartition(":")
-    if not colon or not name:
-        raise ArgumentError(f"{target!r}: name the function too, like {target}:conv")
-    try:
-        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except (KeyboardInterrupt, ArgumentError):
-        raise
-    except BaseException as error:                   # also SystemExit: the file is a script
-        raise Unusable(f"{place} does not import: {type(error).__name__}: {_short(error)}{_line(error, None, place)}",
-                       "Run it with python to see the whole error; what it needs must be installed beside tinyseg."
-                       ) from None
-    function = module
-    for part in name.split("."):
-        if not hasattr(function, part):
-            names = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))[:8]
-            raise Unusable(f"{place} has no {name!r}", f"It has {', '.join(names) or 'no functions'}.")
-        function = getattr(function, part)
-    if not callable(function):
-        raise Unusable(f"{target} is {_article(type(function).__name__)}, no function", "Name a function.")
-    return function
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise ArgumentError(f"{path}: no such file")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)                   # what it imports from beside it
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:300]
-
-
-def _line(error: BaseException, function: Any, place: str | None = None) -> str:
-    """Where in the user's own file an error arose."""
-    own = place or getattr(getattr(function, "__code__", None), "co_filename", None)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if own and Path(f.filename).name == Path(own).name]
-    return f"  ({Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    def run(*arguments: Any) -> Any:
+        return registry.run(op.registered, *arguments, algorithm=algorithm)
+    supported = frozenset({*(op.options if supports is None else supports), ASYMMETRIC})
+    return Subject(op, run, f"algorithm {algorithm}", supported, op.options,
+                   refuses=registry.find(op.registered, algorithm).refuses, **options)
 
 
 def _advice(error: BaseException) -> str:
