@@ -27,7 +27,7 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
            "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude", "maximum",
            "minimum", "outer_add", "pair", "prefetch", "scatter", "splat", "store", "store_part", "store_rows",
-           "store_tile", "total", "transpose", "transpose_square", "words", "zero_tile"]
+           "store_tile", "straddle", "total", "transpose", "transpose_square", "words", "zero_tile"]
 
 
 def _features() -> frozenset[str]:
@@ -153,6 +153,11 @@ def words(a, b):
     Denormals may become zero, as the matrix unit takes them.
     """
     return pair(*deinterleave((a, b)))
+
+
+def straddle(a, b):
+    """The words between two vectors of words: the upper halves of a below the lower halves of b."""
+    return (a.view(np.uint32) >> 16 | b.view(np.uint32) << 16).view(np.float32)
 
 
 def prefetch(array, index):
@@ -540,6 +545,12 @@ def _words(context, builder, signature, arguments):
         return builder.bitcast(intrinsic(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", packed, b, a), FLOATS.ir)
     lower, upper = (_rounded(builder, shuffle(builder, a, b, range(k, 2 * LANES, 2))) for k in (0, 1))
     return builder.bitcast(builder.or_(builder.lshr(lower, _each(16)), upper), FLOATS.ir)
+
+
+@compiled(straddle, lambda a, b: _all_floats(a, b))
+def _straddle(context, builder, signature, arguments):
+    a, b = (builder.bitcast(value, _INTS) for value in arguments)
+    return builder.bitcast(intrinsic(builder, f"llvm.fshl.v{LANES}i32", _INTS, b, a, _each(16)), FLOATS.ir)
 
 
 @compiled(prefetch, lambda array, index: types.void if places(array, index) else None)
