@@ -168,7 +168,8 @@ def test_what_cannot_be_called_says_what_it_needs(verify):
     ["absent.py:conv"], ["kernels_of_mine.py"], ["kernels_of_mine.py:conv"], ["fft"],
     ["kernels_of_mine.py:right", "--op", "conv3d"],
     ["kernels_of_mine.py:right", "--supports", "speed"], ["kernels_of_mine.py:right", "--adapter", "jax"],
-    ["kernels_of_mine.py:right", "--backward", "input_grad"],
+    ["kernels_of_mine.py:right", "--backward", "input_grad"], ["im2col", "--only", "definitoin"],
+    ["kernels_of_mine.py:right", "--only", "groups"],
 ])
 def test_misuse_is_one_line(verify, arguments):
     verify(*arguments, status=2)

@@ -144,7 +144,8 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
         for each in subjects:
             each.watch = ledger.watch
         for each in subjects:
-            examine(each, task["budget"], task["seed"], task["only"].get(each.name, ()) if task["only"] else None,
+            examine(each, task["budget"], task["seed"], task["only"],
+                    [prop for name, prop in task["done"] if name == each.name],
                     lambda outcome, each=each: tell("outcome", each.name, outcome),
                     lambda *what, each=each: ledger.note(each.name, *what))
             tell("examined", each.name)

@@ -107,17 +107,17 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
 
 
 def examine(subject: Subject, budget: Budget | None = None, seed: int = 0, only: Collection[str] | None = None,
-            tell: Callable[[Outcome], None] = lambda outcome: None,
+            done: Collection[str] = (), tell: Callable[[Outcome], None] = lambda outcome: None,
             note: Callable[[Property, int, int, Case], None] = lambda *what: None) -> list[Outcome]:
     """Every property of a kernel: first all of them on a few cases, then on more and more while time is left.
 
-    only    names of the properties; by default all that speak of the operation
+    only    names of the properties; by default all that speak of the operation, in either case not those `done`
     tell    called with each outcome whenever it has changed
     note    called before every case, with the property, the number of examples and the seed that lead to it
     """
     budget = budget or Budget()
     outcomes = [Outcome(p) for p in properties_of(subject.operation.name, subject.supports)
-                if only is None or p.name in only]
+                if (only is None or p.name in only) and p.name not in done]
     end, turn = time.monotonic() + budget.seconds, 0
     tried = dict.fromkeys((o.property.name for o in outcomes), 0)
     while open_ := [o for o in outcomes if not o.failed and tried[o.property.name] < budget.examples]:

@@ -18,10 +18,9 @@ from typing import Any
 
 from tinyseg.errors import ArgumentError
 from tinyseg.verify.child import Ledger, crashed
-from tinyseg.verify.operations import operation
-from tinyseg.verify.properties import properties_of
 from tinyseg.verify.runner import Budget, Outcome
 from tinyseg.verify.subject import Request
+from tinyseg.verify.testing import named
 
 __all__ = ["Report", "verify"]
 
@@ -114,17 +113,15 @@ def verify(request: Request, budget: Budget | None = None, seed: int = 0, call_l
     sense, like an unknown operation.
     """
     budget, report, started = budget or Budget(), Report(request, seed), time.monotonic()
-    left: dict[str, list[str]] | None = None
+    for name in only or ():
+        named(name)                                  # refuses what is none
     crashes = 0
     with tempfile.TemporaryDirectory(prefix="tinyseg-verify-", ignore_cleanup_errors=True) as folder:
         while True:
             seconds = max(5.0, budget.seconds - (time.monotonic() - started))
-            if left is None and only is not None:
-                task_only: dict[str, list[str]] | None = _Every(only)
-            else:
-                task_only = left
             child = _Child(request, {"apart": None, "budget": replace(budget, seconds=seconds), "seed": seed,
-                                     "only": task_only}, Path(folder))
+                                     "only": only, "done": [key for key, o in report.outcomes.items() if o.failed]},
+                           Path(folder))
             ended = _listen(child, report, call_limit, tell)
             place = child.place(request.target.rpartition(":")[0] or request.target) if ended else ""
             child.stop()
@@ -146,28 +143,11 @@ def verify(request: Request, budget: Budget | None = None, seed: int = 0, call_l
             if crashes >= CRASHES:
                 report.notes.append(f"The process died or hung {crashes} times; the other properties were not tried.")
                 break
-            left = _unfinished(report, only)
-            if not any(left.values()):
-                break
+    if not report.outcomes and report.unusable is None:
+        raise ArgumentError(f"--only {', '.join(only or ())}: says nothing of {report.kernels[0]['operation']} with "
+                            "the options that this kernel takes")
     report.seconds = time.monotonic() - started
     return report
-
-
-class _Every(dict):
-    """The same names for every kernel."""
-
-    def __init__(self, names: list[str]):
-        super().__init__()
-        self.names = names
-
-    def get(self, key: str, default: Any = None) -> list[str]:
-        return self.names
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __reduce__(self) -> tuple:
-        return _Every, (self.names,)
 
 
 def _listen(child: _Child, report: Report, limit: float, tell: Callable[[Report], None]) -> tuple[Any, ...] | None:
@@ -199,8 +179,7 @@ def _smaller(request: Request, outcome: Outcome, note: tuple[Any, ...], limit: f
     if not hasattr(os, "fork"):
         return outcome
     name, prop, examples, seed, _ = note
-    child = _Child(request, {"apart": (name, prop.name, examples, seed, min(limit, 5.0), seconds), "budget": None,
-                             "seed": seed, "only": None}, folder)
+    child = _Child(request, {"apart": (name, prop.name, examples, seed, min(limit, 5.0), seconds)}, folder)
     found, end = outcome, time.monotonic() + 3 * seconds
     try:
         while time.monotonic() < end:
@@ -216,13 +195,3 @@ def _smaller(request: Request, outcome: Outcome, note: tuple[Any, ...], limit: f
     finally:
         child.stop()
     return found
-
-
-def _unfinished(report: Report, only: list[str] | None) -> dict[str, list[str]]:
-    """The properties that have not failed yet, for each kernel."""
-    return {kernel["name"]: [p.name for p in properties_of(operation(kernel["operation"]).name,
-                                                           set(operation(kernel["operation"]).options))
-                             if (only is None or p.name in only)
-                             and not (o := report.outcomes.get((kernel["name"], p.name)), o and o.failed)[1]]
-            for kernel in report.kernels}
-

@@ -11,7 +11,7 @@ from tinyseg.verify.properties import PROPERTIES, Property, properties_of
 from tinyseg.verify.runner import EXAMPLES, Outcome, hunt
 from tinyseg.verify.subject import Request, Subject, load
 
-__all__ = ["assert_holds", "check", "kernel_tests"]
+__all__ = ["assert_holds", "check", "kernel_tests", "named"]
 
 
 def check(target: str | Callable[..., Any], name: str, case: Case, *, op: str | None = None, **options: Any) -> None:
