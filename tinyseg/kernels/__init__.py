@@ -14,7 +14,7 @@ __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "c
            "run"]
 
 for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-    for _algorithm in ("im2col", "matrix", "loops"):
+    for _algorithm in ("im2col", "direct", "matrix", "loops"):
         register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=_algorithm != "im2col")
 
 

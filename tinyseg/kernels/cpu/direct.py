@@ -1,0 +1,164 @@
+"""Convolution told directly: a dilated convolution as loops over NCHW arrays, compiled just in time.
+
+    y[n, o, p, q]  =  Σ  x[n, c, p·s - top + u·d, q·s - left + v·d] · w[o, c, u, v]     over c, u, v
+
+Each tap (u, v) adds a shifted copy of x, times one weight.  Which output pixels meet the image with that tap is known
+before the loops begin (`meetings`), so none of them holds a test, and the compiler turns the innermost, along a row of
+pixels, into vectors.
+N batch, C/O channels in/out, H W height and width of x, P Q of y, K_h K_w of the kernel, G groups.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.threads import in_parallel
+
+__all__ = ["Meetings", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "meetings"]
+
+SHORT = 16                                           # channels: float32 sums are kept short, and added up in their turn
+
+
+class Meetings(NamedTuple):
+    """For each tap of an axis the outputs first .. last - 1 that meet the input with it, and where.
+
+    Output `first` meets input cell `cell`, the next one cell + step, and so on.
+    """
+
+    first: np.ndarray                                # (K,) each
+    last: np.ndarray
+    cell: np.ndarray
+    step: np.uint64
+
+
+def meetings(geometry: ConvGeometry) -> tuple[Meetings, Meetings]:
+    """Of the rows and of the columns."""
+    return _meetings(geometry, 0), _meetings(geometry, 1)
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, P, Q).  Threads share the planes of y."""
+    y = np.zeros((len(x), len(weight), *geometry.output_size), x.dtype)
+    rows, columns = meetings(geometry)
+    in_parallel(lambda plane: _forward(*plane, x, weight, y, rows, columns, geometry.groups), np.ndindex(y.shape[:2]))
+    return y
+
+
+def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The transpose of `conv2d` in x, which is transposed convolution.  grad (N, O, P, Q), weight (O, C/G, K_h, K_w)
+    -> (N, C, H, W).  Threads share the planes of x."""
+    x = np.zeros((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size), grad.dtype)
+    rows, columns = meetings(geometry)
+    in_parallel(lambda plane: _input_grad(*plane, grad, weight, x, rows, columns, geometry.groups),
+                np.ndindex(x.shape[:2]))
+    return x
+
+
+def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """The transpose of `conv2d` in the weight.  grad (N, O, P, Q), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Threads
+    share the planes of the weight."""
+    weight = np.zeros((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size), x.dtype)
+    rows, columns = meetings(geometry)
+    in_parallel(lambda plane: _weight_grad(*plane, grad, x, weight, rows, columns, geometry.groups),
+                np.ndindex(weight.shape[:2]))
+    return weight
+
+
+@jit(fastmath={"contract"})
+def _forward(n, o, x, weight, y, rows, columns, groups):
+    """Fill y[n, o]."""
+    _, C, K_h, K_w = weight.shape
+    start = o // (y.shape[1] // groups) * C                              # the first input channel of o's group
+    part = np.zeros(y.shape[2:], y.dtype)                                # (P, Q)
+    for short in range(0, C, SHORT):
+        part[:] = 0
+        for c in range(short, min(short + SHORT, C)):
+            for u in range(K_h):
+                for v in range(K_w):
+                    for p in range(rows.first[u], rows.last[u]):
+                        h = rows.cell[u] + (p - rows.first[u]) * rows.step
+                        _gather(weight[o, c, u, v], x[n, start + c, h], part[p], columns, v)
+        y[n, o] += part
+
+
+@jit(fastmath={"contract"})
+def _input_grad(n, c, grad, weight, x, rows, columns, groups):
+    """Fill x[n, c]."""
+    O, C, K_h, K_w = weight.shape
+    start, stop = c // C * (O // groups), (c // C + 1) * (O // groups)   # the output channels of c's group
+    part = np.zeros(x.shape[2:], x.dtype)                                # (H, W)
+    for short in range(start, stop, SHORT):
+        part[:] = 0
+        for o in range(short, min(short + SHORT, stop)):
+            for u in range(K_h):
+                for v in range(K_w):
+                    for p in range(rows.first[u], rows.last[u]):
+                        h = rows.cell[u] + (p - rows.first[u]) * rows.step
+                        _scatter(weight[o, c % C, u, v], grad[n, o, p], part[h], columns, v)
+        x[n, c] += part
+
+
+@jit(fastmath={"contract"})
+def _weight_grad(o, c, grad, x, weight, rows, columns, groups):
+    """Fill weight[o, c]."""
+    O, C, K_h, K_w = weight.shape
+    start = o // (O // groups) * C
+    sums = np.zeros(grad.shape[3], grad.dtype)       # one a column: neighbours add side by side
+    for u in range(K_h):
+        for v in range(K_w):
+            sums[:] = 0
+            for n in range(len(x)):
+                y_plane, x_plane = grad[n, o], x[n, start + c]
+                for p in range(rows.first[u], rows.last[u]):
+                    h = rows.cell[u] + (p - rows.first[u]) * rows.step
+                    _multiply(y_plane[p], x_plane[h], sums, columns, v)
+            weight[o, c, u, v] = sums.sum()
+
+
+# The innermost loops, along a row of pixels.  A step that the compiler knows to be 1 becomes vectors, and so does an
+# index that it knows not to be negative: Numba lets negative ones count from the end, and would test each.
+
+@jit(fastmath={"contract"}, inline="always")
+def _gather(weight, line, out, columns, v):
+    """out[q] += weight · line[w], where output q meets input w with tap v."""
+    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
+    if step == 1:
+        for q in range(first, last):
+            out[q] += weight * line[cell + (q - first)]
+    else:
+        for q in range(first, last):
+            out[q] += weight * line[cell + (q - first) * step]
+
+
+@jit(fastmath={"contract"}, inline="always")
+def _scatter(weight, grad, line, columns, v):
+    """line[w] += weight · grad[q]."""
+    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
+    if step == 1:
+        for q in range(first, last):
+            line[cell + (q - first)] += weight * grad[q]
+    else:
+        for q in range(first, last):
+            line[cell + (q - first) * step] += weight * grad[q]
+
+
+@jit(fastmath={"contract"}, inline="always")
+def _multiply(grad, line, sums, columns, v):
+    """sums[q] += grad[q] · line[w]."""
+    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
+    if step == 1:
+        for q in range(first, last):
+            sums[q] += grad[q] * line[cell + (q - first)]
+    else:
+        for q in range(first, last):
+            sums[q] += grad[q] * line[cell + (q - first) * step]
+
+
+def _meetings(geometry: ConvGeometry, axis: int) -> Meetings:
+    size, outputs, step = geometry.input_size[axis], geometry.output_size[axis], geometry.stride[axis]
+    cell = np.arange(geometry.kernel_size[axis]) * geometry.dilation[axis] - geometry.near_padding[axis]
+    first = np.maximum(0, -(cell // step))                               # ceil(-cell / s): output i meets cell + i·s
+    last = np.maximum(first, np.minimum(outputs, (size - 1 - cell) // step + 1))
+    return Meetings(*(array.astype(np.uint64) for array in (first, last, cell + first * step)), np.uint64(step))
