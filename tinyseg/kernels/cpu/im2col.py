@@ -29,7 +29,8 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndar
         columns = im2col(x[n], geometry, rows, geometry.groups)          # (G, C/G·K, band)
         np.matmul(kernel, columns, out=pixels[n, ..., _pixels(rows, geometry)])
 
-    in_parallel(multiply, [(n, rows) for n in range(len(x)) for rows in _bands(x[0], geometry, num_threads())])
+    in_parallel(multiply, [(n, rows) for n in range(len(x)) for rows in _bands(x[0], geometry, num_threads())],
+                blas=True)
     return y
 
 
@@ -45,7 +46,7 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
             for rows in _bands(x_n, geometry):
                 col2im(transposed @ pixels_n[..., _pixels(rows, geometry)], geometry, rows, x_n)
 
-    in_parallel(spread, _shares(x.shape[1], geometry))
+    in_parallel(spread, _shares(x.shape[1], geometry), blas=True)
     return x
 
 
@@ -62,7 +63,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
                 columns = im2col(x_n, geometry, rows, len(mine))
                 mine += pixels_n[..., _pixels(rows, geometry)] @ columns.mT   # (G, O/G, band) · (G, band, C/G·K)
 
-    in_parallel(gather, _shares(x.shape[1], geometry))
+    in_parallel(gather, _shares(x.shape[1], geometry), blas=True)
     return weight
 
 

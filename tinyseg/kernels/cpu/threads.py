@@ -1,22 +1,38 @@
-"""Sharing matrix products among threads.
+"""Sharing work among threads that are awake.
 
-Two pools that spin for work, BLAS's and Numba's, take the cores from each other when calls alternate: a convolution
-that fills columns and multiplies them band by band ran nine times slower.  So each thread here multiplies on its own,
-with BLAS held to one thread meanwhile.
+A sleeping thread takes 30 to 200 µs to wake, which is longer than many a layer.  So a helper without work watches for
+more, for about a millisecond, before it sleeps: while layers follow one another a call costs some 10 µs.  It watches
+outside the interpreter, which stays free for the other threads.
+
+Two pools that spin for work take the cores from each other when calls alternate: a convolution that fills columns and
+lets BLAS's threads multiply them ran nine times slower.  So where the work multiplies matrices, BLAS is held to one
+thread meanwhile.
 """
 
 import os
+import platform
 import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
 from threadpoolctl import ThreadpoolController
 
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.vector import address, compiled, intrinsic, places
+
 __all__ = ["in_parallel", "num_threads"]
+
+_PATIENCE = 1e-3                                     # seconds without work after which a helper sleeps
+_LOOKS = 256                                         # looks, of some 20 ns each, before giving way
 
 
 def num_threads() -> int:
@@ -24,23 +40,167 @@ def num_threads() -> int:
     return numba.get_num_threads()
 
 
-def in_parallel(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Call `work` for every item; items must not depend on one another, nor write the same memory."""
+def in_parallel(work: Callable[[Any], None], items: Iterable[Any], blas: bool = False) -> None:
+    """Call `work` for every item; items must not depend on one another, nor write the same memory.
+
+    blas    whether the work multiplies matrices with NumPy
+    """
     items = list(items)
-    queue = iter(items)                              # next() on a list's iterator is atomic
+    helpers = min(num_threads(), len(items)) - 1
+    with _one_blas_thread if blas else nullcontext():
+        if helpers < 1:
+            for item in items:
+                work(item)
+            return
+        call = _Call(work, items)
+        _helpers.ask(call, helpers)
+        call.finish()
 
-    def drain() -> None:
-        for item in queue:
-            work(item)
 
-    with _one_blas_thread:
-        # A copy of the context, so that numpy.errstate holds for the helpers too.
-        helpers = [_pool().submit(copy_context().run, drain) for _ in range(min(num_threads(), len(items)) - 1)]
+class _Call:
+    """The items of one `in_parallel`, which the caller and its helpers take one by one."""
+
+    def __init__(self, work: Callable[[Any], None], items: list[Any]):
+        self._work: Callable[[Any], None] | None = work
+        self._items = iter(items)                    # next() on a list's iterator is atomic
+        self._context = copy_context()               # so that numpy.errstate holds for the helpers too
+        self._inside: list[threading.Lock] = []      # one for each helper that began, released when it is done
+        self._error: BaseException | None = None
+        self.left = np.zeros(1, np.int64)            # helpers that are done and out of the interpreter
+
+    def help(self) -> None:
+        """Take part, on a helper.  One that comes too late finds no items."""
+        inside = threading.Lock()
+        inside.acquire()
+        self._inside.append(inside)                  # before the first item: who takes one is waited for
         try:
-            drain()
+            self._context.copy().run(self._drain)
+        except BaseException as error:
+            self._error = error
         finally:
-            for helper in helpers:
-                helper.result()
+            inside.release()
+
+    def finish(self) -> None:
+        """Take part as the caller, and wait for the helpers that began."""
+        try:
+            self._drain()
+        finally:
+            _reaches(self.left, len(self._inside), _turns())
+            for inside in self._inside:              # asleep, if need be
+                inside.acquire()
+            self._work = None                        # the arrays must not wait for helpers that never came
+        if self._error is not None:
+            raise self._error
+
+    def _drain(self) -> None:
+        try:
+            for item in self._items:
+                self._work(item)
+        except BaseException:
+            for _ in self._items:                    # nobody begins another item
+                pass
+            raise
+
+
+class _Helpers:
+    """Threads that wait for calls: awake at first, then asleep."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[_Call] = SimpleQueue()
+        self._asked = np.zeros(1, np.int64)          # how often, so far
+        self._lock, self._number = threading.Lock(), 0
+
+    def ask(self, call: _Call, number: int) -> None:
+        """Have so many threads help with a call."""
+        with self._lock:
+            while self._number < number:
+                self._number += 1
+                threading.Thread(target=self._help, name=f"tinyseg {self._number}", daemon=True).start()
+            for _ in range(number):
+                self._waiting.put(call)
+            self._asked[0] += 1
+
+    def _help(self) -> None:
+        nobody = left = np.zeros(1, np.int64)
+        seen = 0
+        while True:
+            awake = _report(left, self._asked, seen + 1, _turns())
+            left, seen = nobody, self._asked[0]      # before the look into the queue: no call is overlooked
+            try:
+                call = self._waiting.get_nowait()
+            except Empty:
+                if awake:
+                    continue
+                call = self._waiting.get()
+            call.help()
+            left = call.left
+            del call                                 # and with it the arrays
+
+
+@jit
+def _report(left, asked, number, turns):
+    """Say that this thread has left the interpreter, and watch for the next call."""
+    _increment(left, 0)
+    return _reaches(asked, number, turns)
+
+
+@jit
+def _reaches(counter, number, turns):
+    """Whether counter[0], which other threads increase, comes to `number` while this one looks again and again."""
+    for _ in range(turns):
+        for _ in range(_LOOKS):
+            if _look(counter, 0) >= number:
+                return True
+        _give_way()
+    return False
+
+
+@cache
+def _turns() -> int:
+    """How many turns of `_reaches` take `_PATIENCE`."""
+    counter, trial = np.zeros(1, np.int64), 10
+    _reaches(counter, 1, 1)
+    start = time.perf_counter()
+    _reaches(counter, 1, trial)
+    return int(trial * _PATIENCE / (time.perf_counter() - start)) + 1
+
+
+def _look(array, index):
+    """array[index] as other threads see it, after a breath."""
+    return array[index]
+
+
+def _increment(array, index):
+    """Add 1 as other threads will see it."""
+    array[index] += 1
+
+
+def _give_way():
+    """Let a thread run that waits for this core."""
+    time.sleep(0)
+
+
+@compiled(_look, lambda array, index: types.int64 if places(array, index, types.int64) else None)
+def _compiled_look(context, builder, signature, arguments):
+    (array_type, index_type), (array, index) = signature.args, arguments
+    if platform.machine() in ("x86_64", "AMD64"):
+        intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType())
+    return builder.load_atomic(address(context, builder, array_type, array, index_type, index), "acquire", 8)
+
+
+@compiled(_increment, lambda array, index: types.void if places(array, index, types.int64) else None)
+def _compiled_increment(context, builder, signature, arguments):
+    (array_type, index_type), (array, index) = signature.args, arguments
+    builder.atomic_rmw("add", address(context, builder, array_type, array, index_type, index), ir.IntType(64)(1),
+                       "seq_cst")
+    return context.get_dummy_value()
+
+
+@compiled(_give_way, lambda: types.void)
+def _compiled_give_way(context, builder, signature, arguments):
+    if hasattr(os, "sched_yield"):
+        intrinsic(builder, "sched_yield", ir.IntType(32))
+    return context.get_dummy_value()
 
 
 class _OneBlasThread:
@@ -67,12 +227,8 @@ class _OneBlasThread:
                 self._limit.__exit__(None, None, None)
 
 
+_helpers = _Helpers()
 _one_blas_thread = _OneBlasThread()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="tinyseg")
 
 
 @cache
@@ -82,9 +238,8 @@ def _blas() -> ThreadpoolController:
 
 def _start_anew() -> None:
     """A forked process has none of its parent's threads: its work would wait for them for ever."""
-    global _one_blas_thread
-    _one_blas_thread = _OneBlasThread()
-    _pool.cache_clear()
+    global _helpers, _one_blas_thread
+    _helpers, _one_blas_thread = _Helpers(), _OneBlasThread()
 
 
 if hasattr(os, "register_at_fork"):
