@@ -1,5 +1,6 @@
 """Turns: everybody gets them, in changing order, and who raises does not stop the others."""
 
+import time
 from functools import partial
 from itertools import islice
 
@@ -54,3 +55,14 @@ def test_who_raises_is_left_out():
 def test_a_slow_candidate_stops_when_patience_ends():
     clock = interleave({"a": lambda: sum(range(30000))}, Settings(rounds=100, seconds=9, patience=0, warm_up=0))["a"]
     assert len(clock.samples) == 3
+
+
+def test_who_is_far_behind_gets_few_samples():
+    """And a single one when that takes a second; but what costs nothing is measured in full."""
+    runners = {"fast": lambda: None, "far": lambda: time.sleep(0.03), "farther": lambda: time.sleep(1),
+               "behind": lambda: time.sleep(0.001)}
+    timed = interleave(runners, QUICK)
+    assert {name: len(clock.samples) for name, clock in timed.items()} == {"fast": 6, "far": 3, "farther": 1,
+                                                                          "behind": 6}
+    alone = interleave({"far": runners["far"]}, QUICK)
+    assert len(alone["far"].samples) == 6

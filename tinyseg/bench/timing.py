@@ -12,51 +12,58 @@ from typing import Any
 
 __all__ = ["Settings", "Timed", "interleave", "orders"]
 
-_SAMPLE = 1e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
+_SAMPLE = 5e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
 _WAKE = 0.05             # seconds: a faster call is made once unclocked when its turn comes; see `interleave`
 _STEADY = 0.1            # warm-up ends when two calls in a row differ by less
+_HOPELESS = 50           # times the fastest's: nobody asks for the second digit of that
+_CHEAP = 0.02            # seconds: a faster call is worth all its samples however far behind it is
 
 
 @dataclass(frozen=True)
 class Settings:
     """How long to measure.
 
-    rounds      samples of each candidate at least; 7 are the fewest with a 95 % interval that leaves out a stray one
+    rounds      samples of each candidate at least; 9 are the fewest with a 95 % interval that leaves out a stray one
     seconds     of clocked time for each candidate at least
     patience    seconds of clocked time after which a slow candidate stops, with 3 samples at least
-    warm_up     seconds after which the warm-up ends even if calls still differ; two calls at least
+    warm_up     seconds after which the warm-up ends even if calls still differ
     """
 
     rounds: int = 9
     seconds: float = 0.3
-    patience: float = 10.0
+    patience: float = 5.0
     warm_up: float = 1.0
     seed: int = 0
 
 
 @dataclass
 class Timed:
-    """Seconds for one call, each the mean of `calls` in a row; `error` if the candidate raised."""
+    """Seconds for one call, each the mean of `calls` in a row; `error` if the candidate raised.
+
+    warm_up     calls before the first sample; `last` is how long the last of them took
+    """
 
     samples: list[float] = field(default_factory=list)
     calls: int = 1
     warm_up: int = 0
+    last: float = 0.0
     error: BaseException | None = None
 
 
 def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
                tick: Callable[[], None] = lambda: None) -> dict[str, Timed]:
-    """Time all runners; one that raises keeps its error and the others go on.
+    """Time all runners, each called once before; one that raises keeps its error and the others go on.
 
     Whoever comes after another library finds that library's threads still spinning for work, its own asleep and the
     caches full of another's data.  So every turn of a short call starts with one that is not clocked: what is measured
-    is a call among its own kind, as in a network.
+    is a call among its own kind, as in a network.  Who is far behind the fastest gets one to three samples.
     """
     timed = {name: Timed() for name in runners}
     for name, run in runners.items():
         _guarded(timed[name], _warm_up, run, timed[name], settings)
         tick()
     going = [name for name in runners if timed[name].error is None]
+    best = min((timed[name].last for name in going), default=0.0)
     enough: set[str] = set()
     order = orders(going, settings.seed)
     collecting = gc.isenabled()
@@ -67,7 +74,7 @@ def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
                 clock = timed[name]
                 if clock.error is None and name not in enough:
                     _guarded(clock, _sample, runners[name], clock)
-                    if _satisfied(clock, settings):
+                    if _satisfied(clock, settings, best):
                         enough.add(name)
                     tick()
             gc.collect(0)
@@ -93,13 +100,13 @@ def _warm_up(run, clock: Timed, settings: Settings) -> None:
         clock.warm_up += 1
         steady = abs(now - start - last) <= _STEADY * last
         last = now - start
-        if clock.warm_up >= 2 and (steady or now - began >= settings.warm_up):
+        if now - began >= settings.warm_up or (clock.warm_up >= 2 and steady):
             break
-    clock.calls = max(1, ceil(_SAMPLE / max(last, 1e-7)))
+    clock.last, clock.calls = last, max(1, ceil(_SAMPLE / max(last, 1e-7)))
 
 
 def _sample(run, clock: Timed) -> None:
-    if not clock.samples or clock.samples[-1] < _WAKE:
+    if (clock.samples or [clock.last])[-1] < _WAKE:
         run()
     start = perf_counter()
     for _ in range(clock.calls):
@@ -107,8 +114,10 @@ def _sample(run, clock: Timed) -> None:
     clock.samples.append((perf_counter() - start) / clock.calls)
 
 
-def _satisfied(clock: Timed, settings: Settings) -> bool:
+def _satisfied(clock: Timed, settings: Settings, best: float) -> bool:
     n, spent = len(clock.samples), sum(clock.samples) * clock.calls
+    if clock.last > max(_HOPELESS * best, _CHEAP):
+        return n >= 3 or spent >= 1
     return (n >= settings.rounds and spent >= settings.seconds) or (n >= 3 and spent >= settings.patience)
 
 
