@@ -10,11 +10,12 @@ Both start from the same weights and see the same street scenes; SGD with moment
 
 import argparse
 import itertools
-import resource
 
+import numba
 import numpy as np
 
-from tinyseg.bench.net import Ours, Theirs, runners
+from tinyseg.bench.net import Size, runners
+from tinyseg.bench.net_memory import net_memory
 from tinyseg.bench.record import Ratio, others
 from tinyseg.bench.statistics import summarize
 from tinyseg.bench.timing import Settings, interleave
@@ -38,15 +39,16 @@ def clock(nets, data, settings):
             net.step(batch.images, batch.masks)
         return step
 
-    with others() as busy:
-        timed = interleave({name: stepper(net) for name, net in nets.items()}, settings)
+    cores = others()
+    timed = interleave({name: stepper(net) for name, net in nets.items()}, settings)
+    busy = cores()
     ours, theirs = (summarize(timed[name].samples) for name in nets)
     ratio = Ratio.of(theirs, ours)
     print(f"step: tinyseg {ours.median:.3f} s, torch {theirs.median:.3f} s, ratio {ratio.value:.2f} "
           f"(between {ratio.low:.2f} and {ratio.high:.2f}; {ours.n} and {theirs.n} steps)"
           + ("" if ratio.clear else ", not different"))
-    if busy[0] is not None:
-        print(f"other programs used {busy[0]:.2f} cores meanwhile")
+    if busy is not None:
+        print(f"other programs used {busy:.2f} cores meanwhile")
 
 
 def compare_losses(nets, data, curves):
@@ -67,15 +69,6 @@ def compare_losses(nets, data, curves):
         figure.savefig(curves, dpi=120)
 
 
-def peak_memory(name, base, data):
-    net = Ours(base, CLASSES) if name == "tinyseg" else Theirs(base, CLASSES)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for b in data:
-        net.step(b.images, b.masks)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{name}: peak {peak / 1024:.0f} MiB, {before / 1024:.0f} MiB before the first step")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=int, default=64)
@@ -84,10 +77,12 @@ def main():
     parser.add_argument("--steps", type=int, default=6, help="of the comparison of losses")
     parser.add_argument("--rounds", type=int, default=7, help="of the clock")
     parser.add_argument("--curves", help="write the two loss curves to this PNG")
-    parser.add_argument("--memory", choices=("tinyseg", "torch"), help="two steps of one of them, and its peak memory")
+    parser.add_argument("--memory", choices=("tinyseg", "torch"), help="peak memory of two steps of one of them")
     options = parser.parse_args()
     if options.memory:
-        peak_memory(options.memory, options.base, batches(options.size, options.batch, 2))
+        size = Size(options.base, options.size, options.batch)
+        found = net_memory(options.memory, "training step", size, numba.get_num_threads())
+        print(f"{options.memory}: peak {found.peak >> 20} MiB, {found.before >> 20} MiB before the first step")
         return
     data = batches(options.size, options.batch, options.steps)
     compare_losses(runners(options.base, CLASSES, ["torch"]), data, options.curves)

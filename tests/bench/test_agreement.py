@@ -1,12 +1,15 @@
 """Who disagrees with float64 is not timed; and the float64 reference is itself checked."""
 
+from collections import Counter
+from itertools import chain
+
 import numpy as np
 import pytest
 from measured_layers import LAYERS
 
 from tinyseg.bench import operands as room
 from tinyseg.bench.candidates import Algorithm, Mine, contenders
-from tinyseg.bench.harness import measure, measure_layer
+from tinyseg.bench.harness import measure, measure_layer, places
 from tinyseg.bench.layers import DIRECTIONS, Layer
 from tinyseg.bench.operands import Operands, error_of, reference
 from tinyseg.bench.timing import Settings
@@ -60,6 +63,16 @@ def test_a_wrong_kernel_is_listed_with_its_error_and_not_timed(kernel):
     assert good.status == "measured"
 
 
+def test_every_candidate_has_its_own_tolerance():
+    """A name may end in a precision: then the same result is right that is wrong without."""
+    strict, loose = (Mine(UserKernel(name, ForeignKernel.of(one_element_wrong, "conv2d")), tolerance)
+                     for name, tolerance in (("my.py:conv", 1e-12), ("my.py:conv@medium", 1e-1)))
+    wrong, close = measure_layer(LAYER, "forward", [strict, loose], QUICK)
+    assert (wrong.status, wrong.tolerance, wrong.precision) == ("wrong", 1e-12, "highest")
+    assert (close.status, close.tolerance, close.precision) == ("measured", 1e-1, "medium")
+    assert close.error == wrong.error
+
+
 def changes_its_input(x, *rest):
     y = right(x, *rest)
     x += 1
@@ -92,9 +105,11 @@ def test_who_cannot_do_a_layer_refuses():
 
 def test_every_built_in_algorithm_agrees_on_every_kind_of_layer():
     layers = [layer.changed(name=f"n{k}") for k, layer in enumerate(LAYERS)]
-    results = measure(layers, DIRECTIONS, contenders([]), QUICK)
+    results = list(chain.from_iterable(measure(layers, DIRECTIONS, contenders([]), QUICK)))
     assert {r.status for r in results} == {"measured", "refused"}
     assert {r.candidate for r in results if r.time} == {c.name for c in contenders([])}
+    willing = places(layers, DIRECTIONS, contenders([]))
+    assert willing == Counter((r.layer, r.direction) for r in results if r.status == "measured")
 
 
 @pytest.mark.oracle
@@ -102,7 +117,7 @@ def test_pytorch_agrees_on_every_kind_of_layer():
     pytest.importorskip("torch")
     layers = [layer.changed(name=f"n{k}") for k, layer in enumerate(LAYERS[1::2])]
     torches = [c for c in contenders(["torch", "torch-channels-last", "torch-bf16"]) if c.name.startswith("torch")]
-    results = measure(layers, DIRECTIONS, torches, QUICK)
+    results = list(chain.from_iterable(measure(layers, DIRECTIONS, torches, QUICK)))
     wrong = [r for r in results if r.status in ("wrong", "failed")]
     assert not wrong
     assert {r.candidate for r in results if r.status == "measured"} == {c.name for c in torches}

@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from tinyseg.bench.net import Size
+from tinyseg.bench.net_memory import net_memory
+from tinyseg.cli.bench_table import time_left
+
 LAYERS = [{"name": "plain", "in_channels": 2, "out_channels": 3, "input_size": 8, "kernel_size": 3, "padding": 1},
           {"name": "wide", "in_channels": 2, "out_channels": 3, "input_size": 8, "kernel_size": 3, "dilation": 2},
           {"name": "up", "operation": "conv_transpose2d", "in_channels": 2, "out_channels": 3, "input_size": 4,
@@ -34,6 +38,13 @@ def crashing(x, weight, stride, padding):
 
 def endless(x, weight, stride, padding):
     while True: pass
+
+def stopped(x, weight, stride, padding, dilation, groups):
+    """Somebody ends the measurement, not the trial before it, at the second layer."""
+    import os, signal, sys
+    if dilation != (1, 1) and "bench" in sys.argv:
+        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+    return conv(x, weight, stride, padding, dilation, groups)
 '''
 # The machine's peaks take seconds to measure; one test has the patience.
 NO_PEAKS = """
@@ -54,7 +65,7 @@ def bench(tmp_path):
                               capture_output=True, text=True, timeout=120)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-        if status:
+        if status == 2:
             told = [line for line in done.stderr.splitlines() if "compiling kernels" not in line]
             assert len(told) == 1, done.stderr
             return told[0]
@@ -81,6 +92,30 @@ def test_the_whole_way(bench, tmp_path):
     side_by_side = bench("--compare", "results/bench.json", "results/bench.json")
     assert "not different" in side_by_side
     assert "plain" in side_by_side
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 130), ("SIGINT", 130), ("SIGKILL", -9)])
+def test_what_is_measured_before_it_is_stopped_is_kept(bench, tmp_path, monkeypatch, name, status):
+    monkeypatch.setenv("SIGNAL", name)
+    # Who runs the tests in the background may have Ctrl-C switched off.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)" + NO_PEAKS
+    out = bench("my_kernel.py:stopped", *QUICK, "--direction", "forward", "--algorithm", "im2col", "--out", "part",
+                status=status, before=listening)
+    found = json.loads((tmp_path / "part" / "bench.json").read_text())
+    assert found["missing"] == [["wide", "forward"]]
+    assert {(r["layer"], r["candidate"]) for r in found["results"]} == {("plain", "my_kernel.py:stopped"),
+                                                                       ("plain", "im2col")}
+    told = "Incomplete: 1 of 2 layers and directions are measured; missing: wide"
+    assert f"first: {told}" in bench("--compare", "part/bench.json", "part/bench.json")
+    if status == 130:
+        assert "plain · forward" in out
+        assert told in out
+        assert told in (tmp_path / "part" / "report.html").read_text()
+
+
+def test_stopped_before_anything_is_measured(bench, monkeypatch):
+    monkeypatch.setenv("SIGNAL", "SIGTERM")
+    assert not bench("my_kernel.py:stopped", *QUICK, "--layer", "wide", status=130)
 
 
 def test_suites_layers_and_sweeps(bench, tmp_path):
@@ -125,7 +160,7 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
     (("--threads", "4096"), "--threads 4096: needs 1 to"),
     (("--sweep", "speed=1,2"), "--sweep speed=1,2: needs one of dilation"),
     (("--compare", "layers.json", "layers.json"), "layers.json: not a measurement"),
-    (("conv", "--algorithm", "direct"), "bench: none of direct can do any of plain in direction forward, input_grad"),
+    (("pool", "--algorithm", "im2col"), "bench: none of im2col can do any of pool in direction forward, input_grad"),
     (("pool", "--direction", "weight_grad"), "in direction weight_grad; choose others"),
     (("--out", "layers.json"), "--out layers.json: is a file; name a folder"),
     (("net", "--baseline", "torch", "--against", "none"), "--baseline 'torch'; legal: tinyseg"),
@@ -134,6 +169,18 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
 ])
 def test_bad_input_is_one_line(bench, arguments, message):
     assert message in bench(*QUICK, *arguments, status=2)
+
+
+def test_the_time_left_is_told_after_the_first_few():
+    assert time_left(10, 2, 10) == ""
+    assert time_left(10, 5, 10) == "about 10 s left"
+    assert time_left(100, 5, 20) == "about 5 min left"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say it of a process as it runs")
+def test_the_memory_of_a_net_is_measured_in_its_own_process():
+    small, large = (net_memory("tinyseg", "training step", Size(base, 32, 1), 1) for base in (2, 32))
+    assert 0 < small.before < small.peak < large.peak
 
 
 def test_without_pytorch(bench):

@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from tinyseg.bench import report
-from tinyseg.bench.harness import Result
+from tinyseg.bench.harness import Result, precision_of
 from tinyseg.bench.layers import Layer
 from tinyseg.bench.peaks import Peaks
 from tinyseg.bench.record import Bench, compare, others
-from tinyseg.bench.rows import rows
+from tinyseg.bench.rows import rows, spread_text
+from tinyseg.bench.statistics import summarize
 from tinyseg.bench.sweep import fit, swept
 from tinyseg.errors import ArgumentError, DataError, TinysegError
 
@@ -67,7 +68,66 @@ def test_ratios_are_against_the_baseline_and_say_when_nothing_is_known():
     assert not found.ratio(found.find("<tiny>", "forward", "my.py:conv")).clear
     assert found.ratio(found.find("<tiny>", "forward", "torch")) is None
     assert found.ratio(found.find("pool", "forward", "direct")) is None
-    assert found.geometric_means()["im2col"] == (pytest.approx(0.5), 1)
+
+
+def test_standings_are_means_over_the_layers():
+    other = LAYER.changed(name="other")
+    times = [("<tiny>", "forward", "torch", 1.0), ("<tiny>", "forward", "im2col", 2.0),
+             ("<tiny>", "forward", "few", 0.5), ("other", "forward", "torch", 1.0),
+             ("other", "forward", "im2col", 0.125), ("other", "input_grad", "torch", 1.0),
+             ("other", "input_grad", "im2col", 1.0001)]
+    results = [Result(layer, direction, name, error=0, samples=samples(seconds))
+               for layer, direction, name, seconds in times]
+    found = bench(layers=[LAYER, other], results=results)
+    standings = {(s.candidate, s.direction): s for s in found.standings()}
+    assert set(standings) == {("im2col", "forward"), ("im2col", "input_grad"), ("im2col", None), ("few", "forward"),
+                              ("few", None)}
+    forward, one, few = (standings[key] for key in (("im2col", "forward"), ("im2col", "input_grad"),
+                                                    ("few", "forward")))
+    assert forward.mean == pytest.approx(2)
+    assert (forward.layers, forward.of, forward.below, forward.slower) == (2, 2, 1, ["<tiny>"])
+    assert one.slower == ["(other)"]                 # below 1, but not different
+    assert (few.layers, few.of, few.below) == (1, 2, 0)
+    assert standings["im2col", None].mean == pytest.approx(4 ** (1 / 3), rel=1e-3)
+    assert found.to_dict()["means"][0]["slower"] == ["<tiny>"]
+    assert "&lt;tiny&gt;</td>" in report.page(found)
+
+
+def test_what_is_missing_is_told():
+    found = bench(results=[], missing=[("<tiny>", "forward"), ("<tiny>", "weight_grad"), ("pool", "forward")])
+    found.add(bench().results[:1])
+    assert found.incomplete == ("Incomplete: 1 of 3 layers and directions are measured; missing: <tiny> (weight grad), "
+                                "pool")
+    assert "missing: &lt;tiny&gt;" in report.page(found)
+    assert bench().incomplete is None
+
+
+def test_an_unfinished_measurement_replaces_an_older_one(tmp_path):
+    report.write(bench(), tmp_path)
+    unfinished = bench(missing=[("pool", "input_grad")])
+    report.begin(unfinished, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
+    assert Bench.read(tmp_path / "bench.json") == unfinished
+
+
+def test_few_samples_are_told():
+    assert spread_text(summarize(samples(1.0))) == "0.5 %"
+    assert spread_text(summarize([1.0, 1.1, 0.9])) == "10 % of 3"
+    assert spread_text(summarize([1.0])) == "1 call"
+
+
+def test_reduced_precision_has_its_own_roof_and_no_headline():
+    fast = Result("<tiny>", "forward", "auto@medium", error=1e-3, tolerance=1e-2, precision="medium",
+                  samples=samples(1e-4), extra=0)
+    found = bench(results=[*bench().results[:2], fast], peaks=replace(bench().peaks, bf16=1e12))
+    row = rows(found)["<tiny>", "forward"][0]
+    assert (row.result.candidate, row.roof) == ("auto@medium", "bfloat16")
+    assert row.share == pytest.approx(LAYER.flops / 1e-4 / 1e12)
+    text = report.page(found)
+    assert re.search(r'speed relative to torch</div><div class="value">0\.50', text)      # im2col's, not that one's
+    assert re.search(r'Largest error</div><div class="value">2\.0e-07', text)
+    assert [precision_of(name) for name in ("auto", "auto@high", "auto@medium", "torch-bf16", "f.py:f@x")] == [
+        "highest", "high", "medium", "medium", "highest"]
 
 
 def test_rows_hold_the_arithmetic():
@@ -99,9 +159,9 @@ def test_a_busy_machine_is_told():
     assert bench().busy is None
     assert bench(others=None).busy is None
     assert "1.2 of 2 cores" in bench(others=1.2).busy
-    with others() as busy:
-        sum(range(100000))
-    assert busy[0] is None or busy[0] >= 0
+    cores = others()
+    sum(range(100000))
+    assert cores() is None or cores() >= 0
 
 
 def test_better_peaks_are_kept():

@@ -106,7 +106,7 @@ def sweep_figure(bench: Bench) -> Figure:
     colors, dashes = inks(bench), {"forward": (), "input_grad": (5, 2), "weight_grad": (1.5, 1.5)}
     for curve in bench.sweep["curves"]:
         times = [(v, t) for v, layer in zip(values, bench.layers, strict=True)
-                 if (t := bench.find(layer.name, curve["direction"], curve["candidate"]).time)]
+                 if (r := bench.find(layer.name, curve["direction"], curve["candidate"])) and (t := r.time)]
         if times:
             x, y = [v for v, _ in times], np.array([[t.median, t.low, t.high] for _, t in times]).T * 1e3
             name = curve["candidate"]

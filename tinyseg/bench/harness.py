@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,13 @@ from tinyseg.bench.statistics import Summary, summarize
 from tinyseg.bench.timing import Settings, interleave
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels.foreign import reason
+from tinyseg.precision import LEVELS
 
-__all__ = ["Result", "measure", "measure_layer", "threads"]
+__all__ = ["Place", "Progress", "Result", "measure", "measure_layer", "places", "precision_of",
+           "threads"]
+
+Place = tuple[str, str]                              # the name of a layer, and a direction
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -28,8 +35,11 @@ class Result:
     status     "measured", "wrong" (it disagrees), "failed" (it raised, crashed or did not return) or "refused"
     reason     why it was not measured
     error      max |y - y64| / max |y64| against float64
+    tolerance  the largest error with which this candidate still agrees
+    precision  how exactly it multiplies, one of `tinyseg.precision.LEVELS`
     samples    seconds for one call
     extra      bytes beside operands and result
+    peak       bytes that a process which does nothing else takes at most; of whole nets
     """
 
     layer: str
@@ -38,37 +48,63 @@ class Result:
     status: str = "measured"
     reason: str = ""
     error: float | None = None
+    tolerance: float | None = None
+    precision: str = "highest"
     samples: list[float] = field(default_factory=list)
     calls_per_sample: int = 1
     extra: int | None = None
+    peak: int | None = None
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it multiplies words of 8 bits: less work than float32."""
+        return self.precision == "medium"
 
     @property
     def time(self) -> Summary | None:
         return summarize(self.samples) if self.samples and self.status == "measured" else None
 
 
-def measure(layers: Sequence[Layer], directions: Sequence[str], candidates: Sequence[Candidate], settings: Settings,
-            verdicts: Mapping[tuple[str, str], str] | None = None,
-            progress: Callable[[str, int, int], None] = lambda text, done, total: None) -> list[Result]:
-    """Every candidate on every layer in every direction.
+def precision_of(candidate: str) -> str:
+    """What the name says: `auto@medium` chooses a precision, PyTorch's bfloat16 is "medium"."""
+    chosen = candidate.partition("@")[2]
+    return chosen if chosen in LEVELS else "medium" if candidate.endswith("bf16") else LEVELS[0]
 
-    verdicts    what a trial in another process found wrong with the user's kernel, by (layer, direction)
-    progress    is told what is being measured, how many of these are done, and how many there are
+
+def places(layers: Sequence[Layer], directions: Sequence[str], candidates: Sequence[Candidate]) -> dict[Place, int]:
+    """What there is to measure, and by how many candidates."""
+    return {(layer.name, direction): sum(c.refuses(layer, direction) is None for c in candidates)
+            for layer in layers for direction in layer.directions if direction in directions}
+
+
+def measure(layers: Sequence[Layer], directions: Sequence[str], candidates: Sequence[Candidate], settings: Settings,
+            verdicts: Mapping[Place, str] | None = None,
+            progress: Progress = lambda text, done, total: None) -> Iterator[list[Result]]:
+    """Every candidate on every layer in every direction; yields the results of one place after the other.
+
+    verdicts    what a trial in another process found wrong with the user's kernel
+    progress    is told what is being measured, how many candidates in how many places are done, and of how many
     """
-    work = [(layer, direction) for layer in layers for direction in layer.directions if direction in directions]
-    results: list[Result] = []
-    for done, (layer, direction) in enumerate(work):
-        progress(f"{layer.name} · {direction.replace('_', ' ')}", done, len(work))
-        results += measure_layer(layer, direction, candidates, settings, (verdicts or {}).get((layer.name, direction)))
-    progress("", len(work), len(work))
-    return results
+    work, named = places(layers, directions, candidates), {layer.name: layer for layer in layers}
+    done, total = 0, sum(work.values())
+    try:
+        for (name, direction), count in work.items():
+            progress(f"{name} · {direction.replace('_', ' ')}", done, total)
+            gc.collect()
+            gc.freeze()                              # libraries are large: each later collection would walk them all
+            yield measure_layer(named[name], direction, candidates, settings, (verdicts or {}).get((name, direction)))
+            done += count
+        progress("", total, total)
+    finally:
+        gc.unfreeze()
 
 
 def measure_layer(layer: Layer, direction: str, candidates: Iterable[Candidate], settings: Settings,
                   verdict: str | None = None) -> list[Result]:
     """All candidates on one layer in one direction, taking turns.  Only those that agree with float64 are timed."""
     candidates = list(candidates)
-    results = {c.name: Result(layer.name, direction, c.name) for c in candidates}
+    results = {c.name: Result(layer.name, direction, c.name, tolerance=c.tolerance, precision=precision_of(c.name))
+               for c in candidates}
     operands = Operands(layer, settings.seed)
     willing = []
     for candidate in candidates:
@@ -146,25 +182,26 @@ def _bytes(raw: Any) -> int:
 
 
 @contextmanager
-def threads(count: int | None) -> Iterator[int]:
-    """The same number of threads for Numba, BLAS and PyTorch; afterwards as before.  None keeps Numba's number."""
-    import sys
+def threads(count: int | None, torch: bool = False) -> Iterator[int]:
+    """The same number of threads for Numba, BLAS and PyTorch; afterwards as before.  None keeps Numba's number.
 
+    torch    whether PyTorch will be used: it must be loaded to be told
+    """
     import numba
     from threadpoolctl import threadpool_limits
     most, before = numba.config.NUMBA_NUM_THREADS, numba.get_num_threads()
     count = before if count is None else count
     if not 1 <= count <= most:
         raise ArgumentError(f"--threads {count}: needs 1 to {most}; NUMBA_NUM_THREADS sets the most")
-    torch = sys.modules.get("torch")
-    torch_before = torch.get_num_threads() if torch else None
+    library = import_module("torch") if torch else None
+    library_before = library.get_num_threads() if library else None
     numba.set_num_threads(count)
-    if torch:
-        torch.set_num_threads(count)
+    if library:
+        library.set_num_threads(count)
     try:
         with threadpool_limits(count, user_api="blas"):
             yield count
     finally:
         numba.set_num_threads(before)
-        if torch:
-            torch.set_num_threads(torch_before)
+        if library:
+            library.set_num_threads(library_before)

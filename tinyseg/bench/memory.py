@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["extra_bytes", "method"]
+from tinyseg.kernels.cpu.workspace import pool
+
+__all__ = ["extra_bytes", "method", "resident"]
 
 _STATUS, _CLEAR = "/proc/self/status", "/proc/self/clear_refs"
 
@@ -24,6 +27,7 @@ def method() -> str:
 def extra_bytes(run: Callable[[], Any], result_bytes: int) -> int:
     """The highest point of memory during `run()`, above what was there before, without the result."""
     gc.collect()
+    pool.release()                                   # what is kept for the next call would hide what this one needs
     if not _resets():
         tracemalloc.start()
         try:
@@ -37,6 +41,18 @@ def extra_bytes(run: Callable[[], Any], result_bytes: int) -> int:
     _resets()
     run()
     return max(0, (_kilobytes("VmHWM") - before) * 1024 - result_bytes)
+
+
+def resident() -> tuple[int, int] | None:
+    """Bytes of this process in memory: now, and at most so far; None where the system does not say."""
+    with suppress(OSError):
+        return _kilobytes("VmRSS") * 1024, _kilobytes("VmHWM") * 1024
+    with suppress(ImportError):
+        import resource
+        # Only the highest is known, and Linux counts what the process was before it became this program.
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return highest, highest
+    return None
 
 
 def _resets() -> bool:

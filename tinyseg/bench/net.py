@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from tinyseg.autograd import Tensor, no_grad
-from tinyseg.bench import memory
 from tinyseg.bench.candidates import contenders
-from tinyseg.bench.harness import Result
+from tinyseg.bench.harness import Progress, Result, precision_of
+from tinyseg.bench.net_memory import net_memory
 from tinyseg.bench.operands import error_of
 from tinyseg.bench.timing import Settings, interleave
-from tinyseg.errors import ArgumentError
+from tinyseg.errors import ArgumentError, DataError
 from tinyseg.kernels.foreign import reason
 
-__all__ = ["MODES", "Ours", "Runner", "Size", "Theirs", "measure_net", "runners", "yardsticks"]
+__all__ = ["MODES", "Ours", "Runner", "Size", "Theirs", "calls", "measure_net", "random_batch", "runners",
+           "yardsticks"]
 
 MODES = ("inference", "training step")
 RATE, MOMENTUM, CLASSES = 0.01, 0.9, 8
@@ -43,13 +45,20 @@ class Size:
 
 
 class Runner(Protocol):
-    """A net and its optimiser.  infer: images -> logits.  step: one step of SGD with momentum -> the loss before it."""
+    """A net and its optimiser.  infer: images -> logits.  step: one step of SGD with momentum -> the loss before it.
+
+    tolerance    the largest error with which it still agrees with float64
+    """
+
+    tolerance: float
 
     def infer(self, images: np.ndarray) -> np.ndarray: ...
     def step(self, images: np.ndarray, masks: np.ndarray) -> float: ...
 
 
 class Ours:
+    tolerance = TOLERANCE
+
     def __init__(self, base: int, classes: int = CLASSES, state: Mapping[str, Any] | None = None,
                  dtype: str = "float32"):
         from tinyseg import models, optim
@@ -83,7 +92,7 @@ class Theirs:
         import torch
 
         from tinyseg.bench.torch_unet import UNet
-        self.torch, self.kind = torch, kind
+        self.torch, self.kind, self.tolerance = torch, kind, BFLOAT16 if kind == "torch-bf16" else TOLERANCE
         layout = torch.contiguous_format if kind == "torch" else torch.channels_last
         self.net = UNet(3, classes, base)
         if state is not None:
@@ -125,58 +134,62 @@ def yardsticks(against: Sequence[str] | None) -> list[str]:
     return [c.name for c in contenders(against, chosen=["im2col"]) if c.name.startswith("torch")]
 
 
-def measure_net(size: Size, against: Sequence[str] | None, settings: Settings, modes: Sequence[str] = MODES,
-                progress: Callable[[str, int, int], None] = lambda text, done, total: None) -> list[Result]:
-    """Both modes of every candidate, after each has agreed with the net in float64.
+def calls(net: Runner, images: np.ndarray, masks: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """What there is to measure of a net, by mode."""
+    return {"inference": lambda: net.infer(images), "training step": lambda: net.step(images, masks)}
+
+
+def random_batch(size: Size, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 3, H, W) and masks (N, H, W)."""
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((size.batch, 3, size.side, size.side), np.float32)
+    return images, rng.integers(0, CLASSES, (size.batch, size.side, size.side))
+
+
+def measure_net(size: Size, against: Sequence[str], settings: Settings, threads: int,
+                progress: Progress = lambda text, done, total: None) -> Iterator[list[Result]]:
+    """Every candidate, after each has agreed with the net in float64; yields the results of one mode, then the other.
 
     error    inference: of the logits, max |y - y64| / max |y64|.  Training: of the loss after one step, relative
-    extra    bytes above what was there before the call, at its highest point: activations, gradients, workspaces
+    extra    bytes above what was there before the first call, at its highest point: activations, gradients, workspaces
     """
-    names = yardsticks(against)
-    rng = np.random.default_rng(settings.seed)
-    images = rng.standard_normal((size.batch, 3, size.side, size.side), np.float32)
-    masks = rng.integers(0, CLASSES, (size.batch, size.side, size.side))
-    results = []
-    for done, mode in enumerate(modes):
-        progress(f"{size.name} · {mode}", done, len(modes))
-        results += _measure(size, mode, names, settings, images, masks)
-    progress("", len(modes), len(modes))
-    return results
+    batch, count = random_batch(size, settings.seed), 1 + len(against)
+    for done, mode in enumerate(MODES):
+        progress(f"{size.name} · {mode}", done * count, len(MODES) * count)
+        yield _measure(size, mode, against, settings, threads, batch)
+    progress("", len(MODES) * count, len(MODES) * count)
 
 
-def _measure(size: Size, mode: str, names: Sequence[str], settings: Settings, images: np.ndarray,
-             masks: np.ndarray) -> list[Result]:
-    nets = runners(size.base, CLASSES, names)
-    first = nets["tinyseg"]
-    exact = Ours(size.base, CLASSES, first.net.state_dict(), "float64")
+def _measure(size: Size, mode: str, against: Sequence[str], settings: Settings, threads: int,
+             batch: tuple[np.ndarray, np.ndarray]) -> list[Result]:
+    nets = runners(size.base, CLASSES, against)
 
     def outcome(net: Runner) -> np.ndarray:
-        if mode == "inference":
-            return net.infer(images)
-        net.step(images, masks)
-        return np.array([net.step(images, masks)])
+        call = calls(net, *batch)[mode]
+        if mode == "training step":
+            call()
+        return np.asarray(call())
 
-    truth = outcome(exact)
-    del exact
-    results, calls = [], {}
+    truth = outcome(Ours(size.base, CLASSES, nets["tinyseg"].net.state_dict(), "float64"))
+    results, willing = {}, {}
     for name, net in nets.items():
-        result = Result(size.name, mode, name)
-        results.append(result)
-        call = (lambda net=net: net.infer(images)) if mode == "inference" else (lambda net=net: net.step(images, masks))
+        result = results[name] = Result(size.name, mode, name, tolerance=net.tolerance,
+                                        precision=precision_of(name))
         try:
             result.error = error_of(outcome(net), truth)
-            result.extra = memory.extra_bytes(call, 0)
         except Exception as error:
             result.status, result.reason = "failed", reason(error)
             continue
-        limit = BFLOAT16 if name == "torch-bf16" else TOLERANCE
-        if result.error > limit:
-            result.status, result.reason = "wrong", f"error {result.error:.1e} > {limit:.0e}"
-        else:
-            calls[name] = call
-    for name, timed in interleave(calls, settings).items():
-        result = next(r for r in results if r.candidate == name)
+        if result.error > net.tolerance:
+            result.status, result.reason = "wrong", f"error {result.error:.1e} > {net.tolerance:.0e}"
+            continue
+        willing[name] = calls(net, *batch)[mode]
+        with suppress(DataError):                    # a process too large for the machine tells nothing of the time
+            if found := net_memory(name, mode, size, threads):
+                result.extra, result.peak = found.peak - found.before, found.peak
+    for name, timed in interleave(willing, settings).items():
+        result = results[name]
         result.samples, result.calls_per_sample = timed.samples, timed.calls
         if timed.error is not None:
             result.status, result.reason = "failed", reason(timed.error)
-    return results
+    return list(results.values())

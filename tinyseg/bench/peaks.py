@@ -68,7 +68,7 @@ def measure_peaks(threads: int) -> Peaks:
     sgemm = 2 * _SIDE**3 / _best(lambda: a @ a, 4)
     notes["sgemm"] = f"NumPy's BLAS, {_SIDE} x {_SIDE} matrices"
     bandwidth, notes["bandwidth"] = _triad(threads)
-    bf16, notes["bf16"] = _bf16()
+    bf16, notes["bf16"] = _bf16(threads)
     return Peaks(threads, one, every, sgemm, bandwidth, bf16, notes)
 
 
@@ -117,7 +117,7 @@ def _last_level_cache() -> int:
     return max(sizes)
 
 
-def _bf16() -> tuple[float | None, str]:
+def _bf16(threads: int) -> tuple[float | None, str]:
     import llvmlite.binding as llvm
     features = llvm.get_host_cpu_features()
     unit = next((name for name in ("amx-bf16", "avx512bf16", "bf16") if features.get(name)), None)
@@ -128,6 +128,7 @@ def _bf16() -> tuple[float | None, str]:
     except ImportError:
         return None, f"not measured: the processor has {unit}, but the probe is PyTorch's matrix product"
     rates = []
+    torch.set_num_threads(threads)
     with torch.inference_mode():
         for side in (_SIDE // 4, _SIDE // 2, _SIDE):
             a = torch.ones(side, side, dtype=torch.bfloat16)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tinyseg.bench.harness import Result
+from tinyseg.bench.harness import Place, Result
 from tinyseg.bench.layers import Layer
 from tinyseg.bench.peaks import Peaks
 from tinyseg.bench.statistics import Summary, different, geometric_mean
 from tinyseg.errors import ArgumentError, DataError
 from tinyseg.files import replacing
 
-__all__ = ["Bench", "Compared", "compare", "others"]
+__all__ = ["Bench", "Compared", "Standing", "compare", "others"]
 
 FORMAT = "tinyseg-bench-1"
 BUSY = 0.15              # cores in the hands of other programs, above which the times are not the machine's own
@@ -32,6 +31,7 @@ class Bench:
     settings    of the clock, in seconds and rounds, and how memory was measured
     others      cores that other programs used meanwhile, None where the system does not say
     sweep       {"parameter", "values"} when the layers are one layer at several sizes
+    missing     what was asked for and is not measured, because somebody stopped it or it still runs
     """
 
     title: str
@@ -43,6 +43,12 @@ class Bench:
     baseline: str | None = None
     others: float | None = None
     sweep: dict[str, Any] | None = None
+    missing: list[Place] = field(default_factory=list)
+
+    def add(self, results: list[Result]) -> None:
+        """Those of one place."""
+        self.results += results
+        self.missing.remove((results[0].layer, results[0].direction))
 
     @property
     def candidates(self) -> list[str]:
@@ -64,15 +70,38 @@ class Bench:
             return None
         return Ratio.of(base.time, result.time)
 
-    def geometric_means(self, direction: str | None = None) -> dict[str, tuple[float, int]]:
-        """For each candidate the mean ratio over what both it and the baseline were measured on, and the count."""
-        means = {}
-        for name in self.candidates:
-            ratios = [ratio.value for r in self.results if r.candidate == name and direction in (None, r.direction)
-                      and (ratio := self.ratio(r)) is not None]
-            if ratios:
-                means[name] = geometric_mean(ratios), len(ratios)
-        return means
+    def standings(self) -> list[Standing]:
+        """Of every candidate against the baseline: by direction, and over all directions where there are several."""
+        directions: list[str | None] = list(dict.fromkeys(r.direction for r in self.results))
+        if len(directions) > 1:
+            directions.append(None)
+        return [standing for name in self.candidates for direction in directions
+                if (standing := self._standing(name, direction)) is not None]
+
+    def _standing(self, candidate: str, direction: str | None) -> Standing | None:
+        mine = [r for r in self.results if r.candidate == candidate and direction in (None, r.direction)]
+        rated = [(r, ratio) for r in mine if (ratio := self.ratio(r)) is not None]
+        if not rated:
+            return None
+        of = sum(r.candidate == self.baseline and r.time is not None and direction in (None, r.direction)
+                 for r in self.results)
+        below = [r.layer if ratio.clear else f"({r.layer})" for r, ratio in rated if ratio.value < 1]
+        return Standing(candidate, direction, geometric_mean(ratio.value for _, ratio in rated), len(rated), of,
+                        len(below), below if direction else [])
+
+    @property
+    def incomplete(self) -> str | None:
+        """What is missing, on one line."""
+        if not self.missing:
+            return None
+        by_layer: dict[str, list[str]] = {}
+        for layer, direction in self.missing:
+            by_layer.setdefault(layer, []).append(direction.replace("_", " "))
+        measured = {(r.layer, r.direction) for r in self.results}
+        untouched = [layer for layer in by_layer if layer not in {layer for layer, _ in measured}]
+        parts = [f"{layer} ({', '.join(ds)})" for layer, ds in by_layer.items() if layer not in untouched]
+        return (f"Incomplete: {len(measured)} of {len(measured) + len(self.missing)} layers and directions are "
+                f"measured; missing: {', '.join(parts + untouched)}")
 
     @property
     def busy(self) -> str | None:
@@ -83,13 +112,17 @@ class Bench:
         return (f"Other programs used {self.others:.1f} of {cores} cores meanwhile: neither times nor ratios are to be "
                 "trusted. Measure again on a quiet machine.")
 
-    def write(self, path: str | Path) -> None:
-        found = {"format": FORMAT, **{key: getattr(self, key) for key in
-                                      ("title", "machine", "settings", "baseline", "others", "sweep")},
-                 "peaks": self.peaks.to_dict(), "layers": [layer.to_dict() for layer in self.layers],
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; "means" follow from the rest, for who reads the file without tinyseg."""
+        return {"format": FORMAT, **{key: getattr(self, key) for key in
+                                      ("title", "machine", "settings", "baseline", "others", "sweep", "missing")},
+                 "means": [asdict(standing) for standing in self.standings()], "peaks": self.peaks.to_dict(),
+                 "layers": [layer.to_dict() for layer in self.layers],
                  "results": [asdict(result) for result in self.results]}
+
+    def write(self, path: str | Path) -> None:
         with replacing(path) as file:
-            file.write(json.dumps(found, indent=1).encode())
+            file.write(json.dumps(self.to_dict(), indent=1).encode())
 
     @classmethod
     def read(cls, path: str | Path) -> Bench:
@@ -101,7 +134,8 @@ class Bench:
             peaks = {key: value for key, value in found["peaks"].items() if key != "flops"}
             return cls(found["title"], found["machine"], Peaks(**peaks), found["settings"],
                        [Layer.of(**item) for item in found["layers"]], [Result(**item) for item in found["results"]],
-                       found["baseline"], found["others"], found["sweep"])
+                       found["baseline"], found["others"], found["sweep"],
+                       [(layer, direction) for layer, direction in found.get("missing", ())])
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}); name a bench.json") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -124,6 +158,26 @@ class Ratio:
         """first / second: how many times faster the second is."""
         return cls(first.median / second.median, first.low / second.high, first.high / second.low,
                    different(first, second))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a candidate does against the baseline.
+
+    direction    None for all of them
+    mean         geometric mean of the ratios
+    layers, of   on how many it was measured, and the baseline
+    below        how many ratios are under 1
+    slower       the layers of these, in one direction; in parentheses where the times are not different
+    """
+
+    candidate: str
+    direction: str | None
+    mean: float
+    layers: int
+    of: int
+    below: int
+    slower: list[str]
 
 
 @dataclass(frozen=True)
@@ -153,15 +207,16 @@ def compare(first: Bench, second: Bench) -> list[Compared]:
     return rows
 
 
-@contextmanager
-def others() -> Iterator[list[float | None]]:
-    """Afterwards the list holds how many cores other programs used meanwhile; None where the system does not say."""
-    found: list[float | None] = [None]
+def others() -> Callable[[], float | None]:
+    """A clock: how many cores other programs have used since it was made; None where the system does not say."""
     before, began = _processor_seconds(), perf_counter()
-    yield found
-    after, seconds = _processor_seconds(), perf_counter() - began
-    if before and after and seconds > 0:
-        found[0] = max(0.0, ((after[0] - before[0]) - (after[1] - before[1])) / seconds)
+
+    def cores() -> float | None:
+        now, seconds = _processor_seconds(), perf_counter() - began
+        if not before or not now or seconds <= 0:
+            return None
+        return max(0.0, ((now[0] - before[0]) - (now[1] - before[1])) / seconds)
+    return cores
 
 
 def _processor_seconds() -> tuple[float, float] | None:

@@ -10,13 +10,24 @@ from typing import Any
 
 from tinyseg import draw
 from tinyseg.bench.figures import inks, roofline_figure, sweep_figure
-from tinyseg.bench.record import Bench, Ratio
-from tinyseg.bench.rows import NOTHING, Row, bytes_text, error_text, rate_text, ratio_text, rows
+from tinyseg.bench.record import Bench, Ratio, Standing
+from tinyseg.bench.rows import (
+    NOTHING,
+    Row,
+    bytes_text,
+    error_text,
+    layers_text,
+    processes_text,
+    quotient_text,
+    rate_text,
+    ratio_text,
+    rows,
+)
 from tinyseg.bench.statistics import geometric_mean
 from tinyseg.draw.style import to_png, to_svg
-from tinyseg.files import replacing
+from tinyseg.files import replacing, sweep
 
-__all__ = ["page", "write"]
+__all__ = ["begin", "page", "write"]
 
 _STYLE = """
 .tiles .value small { font-size: 0.6em; }
@@ -33,6 +44,15 @@ td.bar b { width: 3.2em; }
 """
 _DIRECTIONS = {"forward": "Forward", "input_grad": "Gradient of the input", "weight_grad": "Gradient of the weights",
                "inference": "Inference", "training step": "A training step"}
+
+
+def begin(bench: Bench, folder: str | Path) -> None:
+    """Write what is measured so far; what an earlier measurement left in the folder must not pass for this one's."""
+    folder = Path(folder)
+    bench.write(folder / "bench.json")
+    for name in ("roofline.png", "sweep.png", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    sweep(folder)
 
 
 def write(bench: Bench, folder: str | Path) -> Path:
@@ -56,8 +76,8 @@ def page(bench: Bench) -> str:
     """The report as HTML."""
     groups = rows(bench)
     sections = [_head(bench, groups)]
-    if bench.busy:
-        sections.append(f'<p class="warning">{escape(bench.busy)}</p>')
+    for warning in filter(None, (bench.incomplete, bench.busy)):
+        sections.append(f'<p class="warning">{escape(warning)}</p>')
     if any(row.rate for group in groups.values() for row in group):
         sections.append(_section("Under the roof", _figure(roofline_figure(bench), "Roofline") + _ROOF_NOTE))
     if bench.sweep:
@@ -90,7 +110,7 @@ def _head(bench: Bench, groups: Mapping[tuple[str, str], list[Row]]) -> str:
     who, ratios = _subject(bench, groups)
     measured = [row for group in groups.values() for row in group if row.result.time]
     calls = sum(len(row.result.samples) * row.result.calls_per_sample for row in measured)
-    errors = [row.result.error for row in measured if not row.result.candidate.endswith("bf16")]
+    errors = [row.result.error for row in measured if not row.result.reduced]
     peaks = bench.peaks
     tiles = [
         ("Measured", f"{len(groups)}", "layers and directions" if bench.layers else "nets and modes"),
@@ -118,12 +138,16 @@ timed; all took turns in one process.</p>
 
 
 def _subject(bench: Bench, groups: Mapping[tuple[str, str], list[Row]]) -> tuple[str, list[Ratio]]:
-    """Whom the headline is about, the user's kernel or the fastest of ours each time; its ratios to the baseline."""
+    """Whom the headline is about, the user's kernel or the fastest of ours each time; its ratios to the baseline.
+
+    Not one of reduced precision: it does less work than the baseline.
+    """
     own = next((name for name in bench.candidates if ":" in name), None)
     ratios = []
     for group in groups.values():
         ours = [row for row in group if row.ratio and
-                (row.result.candidate == own if own else not row.result.candidate.startswith("torch"))]
+                (row.result.candidate == own if own else
+                 not row.result.candidate.startswith("torch") and not row.result.reduced)]
         ratios += [ours[0].ratio] if ours else []
     return own or ("tinyseg" if not bench.layers else "tinyseg’s fastest algorithm"), ratios
 
@@ -155,14 +179,24 @@ def _table(bench: Bench, groups: Mapping[str, list[Row]], direction: str) -> str
                                           f"{bytes_text(layer.bytes(direction))}")
         lines.append(f'<tr class="layer"><td colspan="8">{escape(name)}<span>{escape(about)}</span></td></tr>')
         lines += [_line(row, colors[row.result.candidate]) for row in group]
-    means = [f"{escape(name)} {value:.2f} ({count})" for name, (value, count)
-             in bench.geometric_means(direction).items()]
+    standings = [s for s in bench.standings() if s.direction == direction and len(groups) > 1]
     note = (f'<p class="note">Ratio: time of {escape(bench.baseline)} over this time; above 1 is faster. “not '
-            "different”: the intervals of the medians overlap. Geometric means (of how many): "
-            f"{', '.join(means)}.</p>" if means else "")
+            f"different”: the intervals of the medians overlap.</p>" if bench.baseline else "")
+    note += _standings(standings) if standings else ""
+    if memory := processes_text(bench, direction):
+        note += f'<p class="note">{escape(memory)}.</p>'
     return ('<div class="card wide"><table>\n<thead><tr><th>Candidate</th><th>Time</th><th>±</th><th>Ratio</th>'
             '<th>GFLOP/s</th><th class="left">% of peak</th><th>Extra memory</th><th>Error</th></tr></thead>\n<tbody>\n'
             + "\n".join(lines) + f"\n</tbody></table></div>\n{note}")
+
+
+def _standings(standings: list[Standing]) -> str:
+    lines = [f"<tr><td>{escape(s.candidate)}</td><td>{quotient_text(s.mean)}</td><td>{layers_text(s)}</td>"
+             f'<td>{s.below}</td><td class="left">{escape(", ".join(s.slower)) or NOTHING}</td></tr>'
+             for s in standings]
+    return ('<div class="card wide"><table>\n<thead><tr><th>Over the layers</th><th>Geometric mean of the ratios</th>'
+            '<th>Layers</th><th>Under 1</th><th class="left">Slower on (in parentheses: not different)</th></tr>'
+            "</thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>")
 
 
 def _line(row: Row, color: str) -> str:
@@ -194,8 +228,9 @@ def _method(bench: Bench) -> str:
     paragraphs = [
         f"Candidates take turns in a new random order each round, after a warm-up until two calls differ by less than "
         f"10 % or {s['warm_up']:g} s have passed. At least {s['rounds']} samples and {s['seconds']:g} s each (slow "
-        f"ones stop after {s['patience']:g} s); the fewest here are {least}. A call faster than 50 ms is preceded by "
-        "one that is not clocked: its predecessor’s threads may still spin, its own may sleep.",
+        f"ones stop after {s['patience']:g} s, who takes fifty times the fastest’s time after three samples or one "
+        f"second); the fewest here are {least}. A call faster than 50 ms is preceded by one that is not clocked: its "
+        "predecessor’s threads may still spin, its own may sleep.",
         "Time is the median. ± is half the interval that holds it with 95 % probability, from order statistics, "
         "without assuming a distribution (with fewer than six samples it is worth less; the least here is "
         f"{100 * sure:.0f} %).",

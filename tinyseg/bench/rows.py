@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyseg.bench.harness import Result
-from tinyseg.bench.record import Bench, Ratio
+from tinyseg.bench.record import Bench, Ratio, Standing
 from tinyseg.bench.statistics import Summary
 
-__all__ = ["COLUMNS", "Row", "bytes_text", "rate_text", "ratio_text", "rows", "seconds_text", "spread_text"]
+__all__ = ["COLUMNS", "Row", "bytes_text", "layers_text", "processes_text", "quotient_text", "rate_text",
+           "ratio_text", "rows", "seconds_text", "spread_text"]
 
 COLUMNS = ("time", "±", "ratio", "GFLOP/s", "% peak", "extra memory", "error")
 NOTHING = "–"
+FEW = 6                  # samples that an interval of 95 % needs
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Row:
     """A result beside what follows from it.
 
     rate     operations per second
-    share    of the peak of its kind: the matrix unit for bfloat16, memory for pooling, else float32
+    share    of the peak of its kind: the matrix unit for reduced precision, memory for pooling, else float32
     roof     which of them, "float32", "bfloat16" or "memory"
     """
 
@@ -60,11 +62,16 @@ def _row(bench: Bench, result: Result) -> Row:
         rate = layer.flops / result.time.median
         if layer.operation == "max_pool2d":
             roof, share = "memory", layer.bytes(result.direction) / result.time.median / peaks.bandwidth
-        elif result.candidate.endswith("bf16"):
+        elif result.reduced:
             roof, share = "bfloat16", rate / peaks.bf16 if peaks.bf16 else None
         else:
             share = rate / peaks.flops
     return Row(result, bench.ratio(result), result.candidate == bench.baseline, rate, share, roof)
+
+
+def layers_text(standing: Standing) -> str:
+    """`13`, or `2 of 13` where the candidate was not measured on all."""
+    return str(standing.of) if standing.layers == standing.of else f"{standing.layers} of {standing.of}"
 
 
 def seconds_text(seconds: float) -> str:
@@ -75,16 +82,22 @@ def seconds_text(seconds: float) -> str:
 
 
 def spread_text(time: Summary) -> str:
-    """Half the interval of the median, in percent."""
+    """Half the interval of the median, in percent; and of how many samples where they are few."""
+    if time.n == 1:
+        return "1 call"
     percent = 100 * time.spread
-    return f"{percent:.1f} %" if percent < 10 else f"{percent:.0f} %"
+    return (f"{percent:.1f} %" if percent < 10 else f"{percent:.0f} %") + f" of {time.n}" * (time.n < FEW)
 
 
 def ratio_text(ratio: Ratio | None) -> str:
     """"not different" where the intervals overlap: then there is nothing to say."""
     if ratio is None:
         return NOTHING
-    return f"{ratio.value:.2f}" if ratio.clear else "not different"
+    return quotient_text(ratio.value) if ratio.clear else "not different"
+
+
+def quotient_text(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.095 else f"{value:.1g}"
 
 
 def rate_text(rate: float | None) -> str:
@@ -105,6 +118,12 @@ def bytes_text(count: float | None, coarse: bool = False) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count / size:.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def processes_text(bench: Bench, direction: str) -> str:
+    """How large the processes of whole nets grew, or nothing."""
+    found = [f"{r.candidate} {bytes_text(r.peak)}" for r in bench.results if r.direction == direction and r.peak]
+    return f"Memory of the whole process at its highest, {direction}: {', '.join(found)}" if found else ""
 
 
 def error_text(error: float | None) -> str:

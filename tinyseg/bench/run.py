@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 from tinyseg import machine
 from tinyseg.bench import memory
-from tinyseg.bench.candidates import Candidate, contenders
-from tinyseg.bench.harness import measure, threads
+from tinyseg.bench.candidates import contenders
+from tinyseg.bench.harness import Result, measure, places, threads
 from tinyseg.bench.layers import DIRECTIONS, SUITES, Layer, read_layers, select
-from tinyseg.bench.net import Size, measure_net, yardsticks
+from tinyseg.bench.net import MODES, Size, measure_net, yardsticks
+from tinyseg.bench.net_memory import METHOD
 from tinyseg.bench.peaks import measure_peaks
 from tinyseg.bench.record import Bench, others
 from tinyseg.bench.sweep import fit, swept
 from tinyseg.bench.timing import Settings
 from tinyseg.bench.trial import trial
 from tinyseg.bench.user import UserKernel, load
-from tinyseg.errors import ArgumentError
+from tinyseg.errors import ArgumentError, Interrupted
 
 __all__ = ["Listener", "Request", "bench"]
 
@@ -56,57 +60,97 @@ class Listener(Protocol):
     def stopped(self) -> None: ...
 
 
-def bench(request: Request, listener: Listener) -> Bench:
-    """Measure.  Raises ArgumentError or DataError for what cannot be; nothing has been measured then."""
+Keep = Callable[[Bench], None]
+NET_PATIENCE = 60.0                                  # seconds: a step of a large net takes several
+
+
+def bench(request: Request, listener: Listener, keep: Keep = lambda found: None) -> Bench:
+    """Measure.  Raises ArgumentError or DataError for what cannot be; nothing has been measured then.
+
+    keep    gets what is found so far after each layer and direction
+    Ctrl-C or SIGTERM ends it early: what is found then says what is missing.  Raises Interrupted if nothing is found.
+    """
     for direction in request.directions:
         if direction not in DIRECTIONS:
             raise ArgumentError(f"--direction {direction!r}; legal: {', '.join(DIRECTIONS)}")
-    if request.suite == "net":
-        return _net(request, listener)
+    try:
+        with _terminable():
+            return (_net if request.suite == "net" else _layers)(request, listener, keep)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped before anything was measured") from None
+    finally:
+        listener.stopped()
+
+
+def _layers(request: Request, listener: Listener, keep: Keep) -> Bench:
     layers = select(read_layers(request.layers), request.suite, request.names)
     if request.sweep is not None:
         parameter, values, layers = swept(layers[0], request.sweep)
     kernel, verdicts = None, {}
-    try:
-        if request.kernel is not None:
-            kernel, layers, verdicts = _kernel(request, layers, listener)
-        candidates = contenders(request.against, kernel, request.algorithms)
-        baseline = _baseline(request.baseline, candidates)
-        directions = request.directions or (kernel.direction,) if kernel else request.directions or DIRECTIONS
-        if all(c.refuses(layer, d) for layer in layers for d in directions if d in layer.directions
-               for c in candidates):
-            raise ArgumentError(f"bench: none of {', '.join(c.name for c in candidates)} can do any of "
-                                f"{', '.join(layer.name for layer in layers)} in direction {', '.join(directions)}; "
-                                "choose others with --algorithm, --layers or --direction")
-        with threads(request.threads) as count, others() as busy:
-            peaks = measure_peaks(count)
-            results = measure(layers, directions, candidates, request.settings, verdicts, listener.progress)
-            peaks = peaks.better(measure_peaks(count))
-    finally:
-        listener.stopped()
-    found = Bench(_title(request, kernel), facts(count), peaks,
-                  {**asdict(request.settings), "memory": memory.method()}, layers, results, baseline, busy[0])
+    if request.kernel is not None:
+        kernel, layers, verdicts = _kernel(request, layers, listener)
+    candidates = contenders(request.against, kernel, request.algorithms)
+    names = [candidate.name for candidate in candidates]
+    baseline = _baseline(request.baseline, names, ("torch", "im2col"))
+    directions = request.directions or ((kernel.direction,) if kernel else DIRECTIONS)
+    work = places(layers, directions, candidates)
+    if not any(work.values()):
+        raise ArgumentError(f"bench: none of {', '.join(names)} can do any of "
+                            f"{', '.join(layer.name for layer in layers)} in direction {', '.join(directions)}; "
+                            "choose others with --algorithm, --layers or --direction")
+    with threads(request.threads, any(name.startswith("torch") for name in names)) as count:
+        listener.told(f"{sum(work.values())} measurements: {len(work)} layers and directions, by those who can of "
+                      f"{', '.join(names)}")
+        found = Bench(_title(request, kernel), facts(count), measure_peaks(count),
+                      {**asdict(request.settings), "memory": memory.method()}, layers, [], baseline,
+                      missing=list(work))
+        _gather(found, measure(layers, directions, candidates, request.settings, verdicts, listener.progress), keep)
+        if not found.missing:
+            with suppress(KeyboardInterrupt):
+                found.peaks = found.peaks.better(measure_peaks(count))
     if request.sweep is not None:
         found.sweep = fit(found, parameter, values)
     return found
 
 
-def _net(request: Request, listener: Listener) -> Bench:
+def _net(request: Request, listener: Listener, keep: Keep) -> Bench:
     if request.kernel or request.sweep or request.algorithms or request.names or request.directions:
         raise ArgumentError("net: a whole net has no kernel, sweep, layer, direction or algorithm to choose; "
                             "it takes --base, --size, --batch and --against")
     names = ["tinyseg", *yardsticks(request.against)]
-    baseline = request.baseline or ("torch" if "torch" in names else "tinyseg")
-    if baseline not in names:
-        raise ArgumentError(f"--baseline {baseline!r}; legal: {', '.join(names)}")
+    baseline = _baseline(request.baseline, names, ("torch", "tinyseg"))
+    settings = replace(request.settings, patience=NET_PATIENCE)
+    with threads(request.threads, len(names) > 1) as count:
+        found = Bench(request.net.name, facts(count), measure_peaks(count), {**asdict(settings), "memory": METHOD}, [],
+                      [], baseline, missing=[(request.net.name, mode) for mode in MODES])
+        _gather(found, measure_net(request.net, names[1:], settings, count, listener.progress), keep)
+    return found
+
+
+def _gather(found: Bench, groups: Iterable[list[Result]], keep: Keep) -> None:
+    """Add to `found` what comes, until it ends or somebody asks to stop."""
+    cores = others()
     try:
-        with threads(request.threads) as count, others() as busy:
-            peaks = measure_peaks(count)
-            results = measure_net(request.net, request.against, request.settings, progress=listener.progress)
+        for results in groups:
+            found.add(results)
+            found.others = cores()
+            keep(found)
+    except KeyboardInterrupt:
+        if not found.results:
+            raise
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a measurement as Ctrl-C does; only the main thread can be told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     finally:
-        listener.stopped()
-    return Bench(request.net.name, facts(count), peaks, {**asdict(request.settings), "memory": memory.method()}, [],
-                 results, baseline, busy[0])
+        signal.signal(signal.SIGTERM, before)
 
 
 def facts(threads: int) -> dict[str, Any]:
@@ -127,10 +171,9 @@ def _kernel(request: Request, layers: list[Layer], listener: Listener) -> tuple[
     return kernel, able, verdicts
 
 
-def _baseline(name: str | None, candidates: Sequence[Candidate]) -> str | None:
-    names = [candidate.name for candidate in candidates]
+def _baseline(name: str | None, names: Sequence[str], preferred: Sequence[str]) -> str | None:
     if name is None:
-        return next((choice for choice in ("torch", "im2col") if choice in names), None)
+        return next((choice for choice in preferred if choice in names), None)
     if name not in names:
         raise ArgumentError(f"--baseline {name!r}; legal: {', '.join(names)}")
     return name

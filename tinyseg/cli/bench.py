@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tinyseg.errors import ArgumentError
+from tinyseg.errors import ArgumentError, Interrupted
 
 __all__ = ["bench"]
 
@@ -57,13 +57,12 @@ def bench(
     """Time every algorithm, PyTorch and your own kernel on the same layers, taking turns in one process.
 
     Who does not agree with float64 is not timed. A ratio above 1 is faster than the baseline; "not different" means
-    that the intervals of the two medians overlap.
+    that the intervals of the two medians overlap. Ctrl-C ends it early, with a table and a report of what is measured.
     """
-    from tinyseg.bench import net, run
+    from tinyseg.bench import net, record, report, run
     from tinyseg.cli.bench_table import Terminal
     terminal = Terminal()
     if compare is not None:
-        from tinyseg.bench import record
         first, second = map(record.Bench.read, compare)
         terminal.compared(first, second, record.compare(first, second))
         return
@@ -71,14 +70,20 @@ def bench(
     if out is not None and out.exists() and not out.is_dir():
         raise ArgumentError(f"--out {out}: is a file; name a folder")
     names = None if against is None else [] if against == "none" else against.split(",")
+
+    def keep(found: record.Bench) -> None:
+        if out is not None:
+            report.begin(found, out)
+
     found = run.bench(run.Request(
         suite=suite, kernel=kernel, signature=op, layers=layers, names=layer or [], directions=direction or [],
         algorithms=algorithm or [], against=names, sweep=sweep, threads=threads, rounds=rounds, seconds=seconds,
-        limit=limit, seed=seed, baseline=baseline, net=net.Size(base, size, batch)), terminal)
+        limit=limit, seed=seed, baseline=baseline, net=net.Size(base, size, batch)), terminal, keep)
     terminal.table(found)
     if out is not None:
-        from tinyseg.bench.report import write
-        print(f"report: {write(found, out)}")
+        print(f"report: {report.write(found, out)}")
+    if found.incomplete:
+        raise Interrupted("stopped; the table" + (f" and {out}" if out else "") + " hold what was measured until then")
 
 
 def _targets(targets: list[str]) -> tuple[str | None, str | None]:

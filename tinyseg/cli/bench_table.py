@@ -1,5 +1,7 @@
 """A measurement on a terminal: progress while it runs, a table at its end."""
 
+from time import perf_counter
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -7,10 +9,24 @@ from rich.table import Table
 from rich.text import Text
 
 from tinyseg.bench.record import Bench, Compared
-from tinyseg.bench.rows import COLUMNS, Row, bytes_text, rate_text, ratio_text, rows, seconds_text, spread_text
+from tinyseg.bench.rows import (
+    COLUMNS,
+    Row,
+    bytes_text,
+    layers_text,
+    processes_text,
+    quotient_text,
+    rate_text,
+    ratio_text,
+    rows,
+    seconds_text,
+    spread_text,
+)
 
 __all__ = ["Terminal"]
 
+_PIPE = 200              # columns: a pipe has no width
+_FEW = 5                 # measurements that an estimate of the time needs
 _STYLE = {"wrong": "red", "failed": "red"}
 
 
@@ -19,6 +35,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self.console = Console()
+        if not self.console.is_terminal:
+            self.console.width = _PIPE
         self.errors = Console(stderr=True)
         self.bar: Progress | None = None
 
@@ -30,10 +48,12 @@ class Terminal:
             return
         if self.bar is None:
             self.bar = Progress(TextColumn("{task.description:<28}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-                                TimeElapsedColumn(), console=self.errors, transient=True)
-            self.task = self.bar.add_task("")
+                                TimeElapsedColumn(), TextColumn("{task.fields[left]}"), console=self.errors,
+                                transient=True)
+            self.task, self.began = self.bar.add_task("", left=""), perf_counter()
             self.bar.start()
-        self.bar.update(self.task, description=escape(text), completed=done, total=total)
+        left = time_left(perf_counter() - self.began, done, total)
+        self.bar.update(self.task, description=escape(text), completed=done, total=total, left=left)
         if done >= total:
             self.stopped()
 
@@ -48,9 +68,6 @@ class Terminal:
         everything = [row for group in groups.values() for row in group]
         names = max(len(row.result.candidate) for row in everything)
         widths = [max(map(len, column)) for column in zip(COLUMNS, *(row.words for row in everything), strict=True)]
-        needed = names + sum(widths) + 2 * len(widths)
-        if out.width < needed and not out.is_terminal:
-            out.width = needed
         for (layer, direction), group in groups.items():
             out.print(_heading(bench, layer, direction), soft_wrap=True)
             lines = Table(box=None, pad_edge=False, header_style="dim")
@@ -65,11 +82,10 @@ class Terminal:
             out.print(Text.assemble((f"{row.result.candidate}: {row.result.status}", _STYLE[row.result.status]),
                                     f" on {row.result.layer}, {row.result.direction.replace('_', ' ')}: "
                                     f"{row.result.reason}{advice(row)}"), soft_wrap=True)
-        means = bench.geometric_means()
-        if means:
-            words = ", ".join(f"{name} {value:.2f} ({count})" for name, (value, count) in means.items())
-            out.print(f"against {bench.baseline}, geometric mean (of how many): {words}", highlight=False,
-                      soft_wrap=True)
+        self._standings(bench)
+        for direction in dict.fromkeys(direction for _, direction in groups):
+            if memory := processes_text(bench, direction):
+                out.print(memory, highlight=False, soft_wrap=True)
         if bench.sweep:
             for line in bench.sweep["lines"]:
                 out.print(line, highlight=False, soft_wrap=True)
@@ -78,8 +94,29 @@ class Terminal:
         out.print(f"peaks: float32 {rate_text(peaks.flops)} GFLOP/s ({peaks.threads} threads), BLAS "
                   f"{rate_text(peaks.sgemm)}{matrix_unit}; memory {peaks.bandwidth / 1e9:.3g} GB/s", highlight=False,
                   soft_wrap=True)
-        if bench.busy:
-            out.print(Text(bench.busy, "yellow"), soft_wrap=True)
+        for warning in filter(None, (bench.busy, bench.incomplete)):
+            out.print(Text(warning, "yellow"), soft_wrap=True)
+
+    def _standings(self, bench: Bench) -> None:
+        """Nothing for a single layer, whose ratios are in its own table."""
+        found = bench.standings()
+        if not found or len({result.layer for result in bench.results}) == 1:
+            return
+        lines = Table(box=None, pad_edge=False, header_style="dim")
+        for name, justify in (("", "left"), ("", "left"), ("mean", "right"), ("layers", "right"), ("< 1", "right"),
+                              ("slower on", "left")):
+            lines.add_column(name, justify=justify, no_wrap=name != "slower on")
+        last = None
+        for standing in found:
+            who = "" if standing.candidate == last else standing.candidate
+            direction = (standing.direction or "all").replace("_", " ")
+            lines.add_row(Text(who), direction, quotient_text(standing.mean), layers_text(standing),
+                          str(standing.below), Text(", ".join(standing.slower)))
+            last = standing.candidate
+        self.console.print(Text.assemble(("geometric mean of the ratios", "bold"),
+                                         f" to {bench.baseline}; in parentheses: not different"), soft_wrap=True)
+        self.console.print(lines)
+        self.console.print()
 
     def compared(self, first: Bench, second: Bench, found: list[Compared]) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -99,8 +136,8 @@ class Terminal:
                                soft_wrap=True)
         self.console.print(table)
         for name, bench in (("first", first), ("second", second)):
-            if bench.busy:
-                self.console.print(Text(f"{name}: {bench.busy}", "yellow"), soft_wrap=True)
+            for warning in filter(None, (bench.busy, bench.incomplete)):
+                self.console.print(Text(f"{name}: {warning}", "yellow"), soft_wrap=True)
 
 
 def _heading(bench: Bench, name: str, direction: str) -> Text:
@@ -110,6 +147,14 @@ def _heading(bench: Bench, name: str, direction: str) -> Text:
         heading.append(f"   {layer.text} · {layer.flops / 1e9:.3g} GFLOP, moves at least "
                        f"{bytes_text(layer.bytes(direction))}", "dim")
     return heading
+
+
+def time_left(spent: float, done: int, total: int) -> str:
+    """Nothing before the first few, which also load and compile."""
+    if done < _FEW:
+        return ""
+    left = spent / done * (total - done)
+    return f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
 
 
 def advice(row: Row) -> str:
