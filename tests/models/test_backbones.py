@@ -12,6 +12,7 @@ import tinyseg as ts
 from tinyseg import nn
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.models.densenet import DenseNet, FCDenseNet
+from tinyseg.models.mobilenet import MobileNetV2, MobileNetV3
 from tinyseg.models.resnet import ResNet
 from tinyseg.models.vgg import VGG16
 
@@ -29,7 +30,8 @@ def rates(stage):
 @pytest.mark.parametrize(("make", "parameters"), [
     (VGG16, 138_357_544), (lambda: VGG16(norm="batch"), 138_365_992), (lambda: ResNet(depth=18), 11_689_512),
     (lambda: ResNet(depth=34), 21_797_672), (ResNet, 25_557_032), (lambda: ResNet(depth=101), 44_549_160),
-    (DenseNet, 7_978_856), (FCDenseNet, 9_322_348), (lambda: FCDenseNet(blocks=(4,) * 6, growth=12), 1_376_988)])
+    (MobileNetV2, 3_504_872), (MobileNetV3, 5_483_032), (DenseNet, 7_978_856), (FCDenseNet, 9_322_348),
+    (lambda: FCDenseNet(blocks=(4,) * 6, growth=12), 1_376_988)])
 def test_parameters(make, parameters):
     assert count(make()) == parameters
 
@@ -44,6 +46,14 @@ KEYS = Path(os.environ.get("TINYSEG_TEST_DATA", "absent")).parent / "torchvision
 def test_keys_and_shapes_are_torchvisions(name, make):
     expected = json.loads(KEYS.read_text())[name]
     assert {key: list(array.shape) for key, array in make().state_dict().items()} == expected
+
+
+@pytest.mark.skipif(not KEYS.is_file(), reason="no list of torchvision's keys")
+def test_keys_of_mobilenet_v3_are_torchvisions():
+    expected = json.loads(KEYS.read_text())["deeplabv3_mnv3_aux"]
+    ours = {f"backbone.{key.removeprefix('features.')}": list(array.shape)
+            for key, array in MobileNetV3(num_classes=None, dilated=True).state_dict().items()}
+    assert ours == {key: shape for key, shape in expected.items() if key.startswith("backbone.")}
 
 
 def test_a_few_keys_of_each():
@@ -80,6 +90,9 @@ def test_output_stride(stride):
 @pytest.mark.parametrize(("net", "size", "shape"), [
     (lambda: VGG16(num_classes=5), 64, (2, 5)), (lambda: VGG16(num_classes=None), 64, (2, 512, 2, 2)),
     (lambda: ResNet(num_classes=5, depth=18), 33, (2, 5)), (lambda: DenseNet(num_classes=5), 40, (2, 5)),
+    (lambda: MobileNetV2(num_classes=5), 40, (2, 5)), (lambda: MobileNetV3(num_classes=5), 40, (2, 5)),
+    (lambda: MobileNetV2(num_classes=None, output_stride=8), 32, (2, 1280, 4, 4)),
+    (lambda: MobileNetV3(num_classes=None, dilated=True), 32, (2, 960, 2, 2)),
     (lambda: FCDenseNet(3, 4, blocks=(2, 2, 2), growth=4), 12, (2, 4, 12, 12))])
 def test_forward_and_backward(net, size, shape):
     net = net()
