@@ -221,7 +221,7 @@ X, WEIGHT, BIAS = np.ones((1, 4, 9, 9)), np.ones((6, 4, 3, 3)), np.ones(6)
      "conv2d: stride 1.5: needs a whole number or a pair (height, width) of them"),
     ((X, WEIGHT), {"padding": -1}, ArgumentError, "conv2d: padding -1 in H: needs padding >= 0"),
     ((X, WEIGHT), {"algorithm": "fft"}, ArgumentError,
-     f"conv2d: no algorithm 'fft'; legal: auto, {', '.join(ALGORITHMS)}"),
+     f"conv2d: no algorithm 'fft'; legal: auto, {', '.join(kernels.algorithms('conv2d'))}"),
     ((X, np.ones((6, 4, 5, 5))), {"padding": 1, "dilation": 3}, ShapeError,
      "conv2d: kernel 5 with dilation 3 spans 13 > padded input 9+2·1=11 in H. Needs d·(k-1)+1 <= i+2p; "
      "with this input dilation <= 2."),
@@ -254,7 +254,7 @@ Y, BACK = np.ones((1, 6, 4, 4)), np.ones((6, 2, 3, 3))
      "conv_transpose2d: input 4, kernel 3, stride 1, padding (3, 3) give output size 0 in H. "
      "Needs (i-1)·s - 2p + d·(k-1) + 1 + a >= 1; with this input 2p <= 5."),
     ((Y, BACK), {"algorithm": "fft"}, ArgumentError,
-     f"conv_transpose2d: no algorithm 'fft'; legal: auto, {', '.join(ALGORITHMS)}"),
+     f"conv_transpose2d: no algorithm 'fft'; legal: auto, {', '.join(kernels.algorithms('conv2d_input_grad'))}"),
 ])
 def test_errors_of_conv_transpose2d(arguments, options, error, text):
     with pytest.raises(error) as caught:

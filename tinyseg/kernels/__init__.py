@@ -16,6 +16,8 @@ __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "c
 for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
     for _algorithm in ("im2col", "direct", "matrix", "loops"):
         register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=_algorithm != "im2col")
+    register(_operation, "implicit_gemm", "tinyseg.kernels.cpu.implicit_gemm", dtypes=("float32",),
+             epilogue=_operation != "conv2d_weight_grad")
 
 
 def autotune(enabled: bool = True) -> None:

@@ -26,8 +26,8 @@ from numba.extending import lower_builtin, models, register_model, type_callable
 
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
            "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude", "maximum",
-           "minimum", "outer_add", "pair", "prefetch", "scatter", "splat", "store", "store_part", "store_rows",
-           "store_tile", "straddle", "total", "transpose", "transpose_square", "words", "zero_tile"]
+           "minimum", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store", "store_part",
+           "store_rows", "store_tile", "straddle", "total", "transpose", "transpose_square", "words", "zero_tile"]
 
 
 def _features() -> frozenset[str]:
@@ -199,6 +199,15 @@ def outer_add(tile, a, a_index, b, b_index):
     """tile[i, j] + a[i]·b[j]: `rows` consecutive numbers of a, `columns` consecutive vectors of b."""
     rows, columns, _ = tile.shape
     column = _from(a, a_index, rows)
+    row = _from(b, b_index, columns * LANES).reshape(columns, LANES)
+    return tile + column[:, None, None] * row
+
+
+def outer_add_down(tile, a, a_index, b, b_index):
+    """The same with a column of a: the numbers lie below each other."""
+    rows, columns, _ = tile.shape
+    pitch = a.strides[-2] // a.itemsize
+    column = _from(a, a_index, rows, pitch)
     row = _from(b, b_index, columns * LANES).reshape(columns, LANES)
     return tile + column[:, None, None] * row
 
@@ -648,15 +657,13 @@ def _zero_tile(context, builder, signature, arguments):
     return ir.Constant(context.get_value_type(signature.return_type), None)
 
 
-@compiled(outer_add, lambda tile, a, a_index, b, b_index:
-          tile if isinstance(tile, _Tile) and places(a, a_index) and places(b, b_index) else None)
-def _outer_add(context, builder, signature, arguments):
+def _outer_product(context, builder, signature, arguments, pitch):
     (tile_type, a_type, a_at, b_type, b_at), (tile, a, a_index, b, b_index) = signature.args, arguments
     column = address(context, builder, a_type, a, a_at, a_index)
     row = address(context, builder, b_type, b, b_at, b_index)
     vectors = [_read(builder, _ahead(builder, row, j * LANES)) for j in range(tile_type.columns)]
     for i in range(tile_type.rows):
-        factor = spread(builder, builder.load(_ahead(builder, column, i)))
+        factor = spread(builder, builder.load(_ahead(builder, column, builder.mul(pitch, _I64(i)))))
         for j, vector in enumerate(vectors):
             place = i * tile_type.columns + j
             new = intrinsic(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.ir, factor, vector,
@@ -665,11 +672,29 @@ def _outer_add(context, builder, signature, arguments):
     return tile
 
 
+@compiled(outer_add, lambda tile, a, a_index, b, b_index:
+          tile if isinstance(tile, _Tile) and places(a, a_index) and places(b, b_index) else None)
+def _outer_add(context, builder, signature, arguments):
+    return _outer_product(context, builder, signature, arguments, _I64(1))
+
+
+@compiled(outer_add_down, lambda tile, a, a_index, b, b_index:
+          tile if isinstance(tile, _Tile) and places(a, a_index) and places(b, b_index) and a.ndim > 1 else None)
+def _outer_add_down(context, builder, signature, arguments):
+    pitch = _pitch(context, builder, signature.args[1], arguments[1])
+    return _outer_product(context, builder, signature, arguments, pitch)
+
+
+def _pitch(context, builder, array_type, array):
+    """Elements from a row of an array to the next."""
+    view = context.make_array(array_type)(context, builder, array)
+    return builder.sdiv(cgutils.unpack_tuple(builder, view.strides)[-2], _I64(4), flags=("exact",))
+
+
 def _tile_places(context, builder, tile_type, array_type, array, index_type, index):
     """(number of the vector, where it lies in the array)."""
     start = address(context, builder, array_type, array, index_type, index)
-    view = context.make_array(array_type)(context, builder, array)
-    pitch = builder.sdiv(cgutils.unpack_tuple(builder, view.strides)[-2], _I64(4), flags=("exact",))
+    pitch = _pitch(context, builder, array_type, array)
     for i in range(tile_type.rows):
         row = _ahead(builder, start, builder.mul(pitch, _I64(i)))
         for j in range(tile_type.columns):

@@ -1,0 +1,171 @@
+"""Convolution as a matrix product whose right-hand side is never written as a whole.
+
+    y[o, pixel]  =  Σ  weight[o, (channel, tap)] · x[channel, what the tap sees from the pixel]
+
+The matrix of what the taps see is made in portions that stay in the cache: some (channel, tap) pairs of some pixels.
+Each is multiplied by panels of the weight, tile by tile, and added to a part of the result that stays there, too.
+A transposed convolution is the same in the phases of its output, see `implicit_gemm_plan`.
+
+N batch, C/O channels in/out, H W, K_h K_w, G groups; all arrays float32.
+"""
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu import workspace
+from tinyseg.kernels.cpu.implicit_gemm_pack import pack_slice, pack_weight
+from tinyseg.kernels.cpu.implicit_gemm_plan import flattened, plans_of
+from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply
+from tinyseg.kernels.cpu.implicit_gemm_weight import conv2d_weight_grad
+from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.vector import LANES, ROWS, interleave, load, maximum, scatter, splat, store, store_part
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
+           relu: bool = False) -> np.ndarray:
+    """x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W')."""
+    y = workspace.empty((len(x), len(weight), *geometry.output_size))
+    _compute(x, weight, y, geometry, False, bias, relu)
+    return y
+
+
+def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
+                      relu: bool = False) -> np.ndarray:
+    """The transpose of `conv2d` in x: grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W)."""
+    x = workspace.empty((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size))
+    _compute(grad, weight, x, geometry, True, bias, relu)
+    return x
+
+
+def _compute(source, weight, result, geometry: ConvGeometry, transpose: bool, bias, relu: bool) -> None:
+    """Fill the result of a convolution or of its transpose.  Threads share lines and pixels of the result."""
+    geometry, source, result = flattened(geometry, source, result)
+    N, G = len(source), geometry.groups
+    inputs, outputs = source.shape[1] // G, result.shape[1] // G         # channels of a group
+    plans = plans_of(geometry, transpose, inputs, outputs, N * G, num_threads())
+    step, cell = ((1, 1), geometry.stride) if transpose else (geometry.stride, (1, 1))
+    bias = np.zeros(outputs * G, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+    floor = np.float32(0 if relu else -np.inf)
+
+    weight = weight.reshape(G, -1)
+    panels = [workspace.empty((G, plan.size)) for plan in plans]
+    in_parallel(lambda item: pack_weight(*item), [
+        (weight[g], *part, a[g]) for plan, a in zip(plans, panels, strict=True) for part in plan.packing
+        for g in range(G)])
+
+    spare: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []          # scratch that no thread uses now
+
+    def work(item) -> None:
+        plan, a, n, g, job = item
+        scratch = spare.pop() if spare else _scratch(plans)
+        _fill(source[n, g * inputs:(g + 1) * inputs], a[g], plan.phases, plan.columns, plan.families, plan.slices,
+              plan.segments, plan.taps, plan.ranges, job, step, cell, result[n, g * outputs:(g + 1) * outputs],
+              bias[g * outputs:(g + 1) * outputs], floor, *scratch)
+        spare.append(scratch)
+
+    in_parallel(work, [(plan, a, n, g, job) for plan, a in zip(plans, panels, strict=True) for n in range(N)
+                       for g in range(G) for job in plan.jobs])
+
+
+def _scratch(plans) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Packed pixels, the part of the result, and the numbers of the weights for each row of packed pixels."""
+    packed, part = (tuple(np.max([plan.scratch[i] for plan in plans], 0).tolist()) for i in (0, 1))
+    return workspace.empty(packed), workspace.empty(part), np.empty(packed[0], np.int64)
+
+
+@jit
+def _fill(x, a, phases, columns, families, slices, segments, taps, ranges, job, step, cell, out, bias, floor, b, c,
+          order):
+    """One job of a `Plan`: x (C, H, W), panels a of the weight -> some lines of out (O, H', W').
+
+    b, c, order    scratch: packed pixels, the job's part of the result, which weight belongs to each row of b
+    """
+    first_line, last_line, first, last = job
+    width = _width(segments, first, last)
+    for f in range(len(families)):
+        height, row = (last_line - first_line) * families[f, 0], families[f, 1]
+        panel = first_line * families[f, 0] // ROWS
+        _clear(c, row, height, width)
+        for s in range(families[f, 2], families[f, 3]):
+            pitch = (slices[s, 1] - slices[s, 0]) * (slices[s, 3] - slices[s, 2]) * ROWS
+            column = 0
+            for segment in segments[first:last]:
+                start, stop = ranges[segment[5], f]
+                depth = pack_slice(x, 0, slices[s], taps, start, stop, step, segment, b, order)
+                multiply(a, slices[s, 4] + panel * pitch, pitch, order, depth, b, segment[4], c, row, height, column)
+                column += _padded(segment[4])
+    _store(c, phases, columns, segments[first:last], first_line, last_line, cell, out, bias, floor)
+
+
+@jit
+def _padded(count):
+    return (count + LANES - 1) // LANES * LANES
+
+
+@jit
+def _width(segments, first, last):
+    width = 0
+    for segment in segments[first:last]:
+        width += _padded(segment[4])
+    return width
+
+
+@jit
+def _clear(c, row, height, width):
+    for i in range(row, row + (height + ROWS - 1) // ROWS * ROWS):
+        for j in range(0, width, LANES):
+            store(c, (i, j), splat(0))
+
+
+@jit
+def _store(c, phases, columns, segments, first_line, last_line, cell, out, bias, floor):
+    """Add the bias to a job's part of the result, cut it off below the floor, and bring it to its place."""
+    H = out.shape[1]
+    for line in range(first_line, last_line):
+        channel, phase = line // len(phases), phases[line % len(phases)]
+        start = 0
+        for segment in segments:
+            top, left, width, first, count = segment[0], segment[1], segment[2], segment[3], segment[4]
+            p, q, j = top + first // width, left + first % width, 0
+            while j < count:
+                n = min(left + width - q, count - j)                     # pixels left in this row
+                h = p * cell[0] + phase
+                if h < H:
+                    _store_row(c, columns, line - first_line, start + j, n, cell[1], bias[channel], floor,
+                               out, channel, h, q * cell[1])
+                j, p, q = j + n, p + 1, left
+            start += _padded(count)
+
+
+@jit
+def _store_row(c, columns, line, j, count, cell, bias, floor, out, channel, h, w):
+    """`count` pixels of all phases to out[channel, h, w] and what follows."""
+    W = out.shape[2]
+    if cell == 2 and len(columns) == 2:
+        even, odd = _row_of(columns, line, 0), _row_of(columns, line, 1)
+        for i in range(0, count, LANES):
+            one = maximum(splat(floor), load(c, (even, j + i)) + bias)
+            two = maximum(splat(floor), load(c, (odd, j + i)) + bias)
+            both = interleave((one, two))
+            room = min(2 * (count - i), W - w - 2 * i)
+            store_part(out, (channel, h, w + 2 * i), both[0], room)
+            store_part(out, (channel, h, w + 2 * i + LANES), both[1], room - LANES)
+        return
+    for phase in range(len(columns)):
+        row = _row_of(columns, line, phase)
+        room = min(count, (W - w - phase + cell - 1) // cell)
+        for i in range(0, room, LANES):
+            v = maximum(splat(floor), load(c, (row, j + i)) + bias)
+            if cell == 1:
+                store_part(out, (channel, h, w + i), v, room - i)
+            else:
+                scatter(out, (channel, h, w + i * cell + phase), cell, v, room - i)
+
+
+@jit
+def _row_of(columns, line, phase):
+    """The row of a job's part of the result that holds a phase of one of its lines."""
+    return columns[phase, 1] + line * columns[phase, 0] + columns[phase, 2]

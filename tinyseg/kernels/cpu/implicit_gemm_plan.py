@@ -1,0 +1,257 @@
+"""How an implicit matrix product covers its result: which outputs share their taps, in which blocks they are computed.
+
+A convolution and its transpose are one sum over channels c and taps t:
+
+    result[r, i·cell + phase] = Σ  weight[row(r, phase) + shift(c, t)] · source[c, i·step + offset(t)]
+
+on each axis.  A convolution has step = stride, cell = 1 and one phase.  Its transpose has step = 1 and cell = stride:
+outputs that differ by a multiple of the stride read the source at the same distances, so the output falls into phases,
+each a convolution with every stride-th tap.  Phases with the same offsets are rows of one matrix product.
+
+All sizes are pairs (height, width); a plan is a handful of small integer arrays, kept for the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise, product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS
+
+__all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "flattened", "forward", "odd_pitch", "plans_of", "regions_of",
+           "round_up", "segments_of", "slices_of", "table", "taps_of", "transposed"]
+
+DEPTH = 256                                          # (channel, tap) pairs multiplied at a time
+PIXELS = 8 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
+_RESULT = 192 << 10                                  # numbers of the result that a job keeps in the L2 cache
+_WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
+
+
+class Phases(NamedTuple):
+    """Outputs i·cell + phase of one axis that read the source at i·step + offset, for the same offsets."""
+
+    offsets: tuple[int, ...]                         # one for each tap
+    phases: tuple[int, ...]
+    taps: tuple[tuple[int, ...], ...]                # (phases, offsets): index in the kernel
+
+
+class Plan(NamedTuple):
+    """One family of phases in H with all families in W.
+
+    A line is a row of pixels of one channel in one phase of H: line = channel · len(phases) + index of the phase.
+    A job computes some lines of some segments; segments are runs of pixels in one region.
+    """
+
+    phases: np.ndarray                               # (P_h,) of H
+    columns: np.ndarray                              # (P_w, 3) for each phase of W: phases and row of its family, index
+    families: np.ndarray                             # (F, 4) of W: phases, row in a job's part, slices first, last
+    slices: np.ndarray                               # (S, 5) c0, c1, t0, t1, where its panels begin
+    segments: np.ndarray                             # (., 6) row, column and width of the region; first, count; region
+    taps: np.ndarray                                 # (., 3) t, offset in H, offset in W
+    ranges: np.ndarray                               # (regions, F, 2) of taps
+    packing: tuple[tuple[np.ndarray, np.ndarray, int, int, int], ...]    # rows, shifts, first, depth, start of a slice
+    jobs: tuple[tuple[int, int, int, int], ...]      # lines first, last; segments first, last
+    size: int                                        # numbers in all panels
+    scratch: tuple[tuple[int, int], tuple[int, int]]     # shapes of packed pixels and of a job's result
+
+
+def round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+def forward(geometry: ConvGeometry, axis: int) -> list[Phases]:
+    """Of a convolution: one phase, all taps."""
+    k, d, near = geometry.kernel_size[axis], geometry.dilation[axis], geometry.near_padding[axis]
+    return [Phases(tuple(u * d - near for u in range(k)), (0,), (tuple(range(k)),))]
+
+
+def transposed(geometry: ConvGeometry, axis: int) -> list[Phases]:
+    """Of its transpose: tap u brings grad[p] to i·s + r = p·s - near + u·d, so p = i + (r + near - u·d) / s."""
+    k, d, near, s = (a[axis] for a in (geometry.kernel_size, geometry.dilation, geometry.near_padding, geometry.stride))
+    families: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+    for r in range(min(s, geometry.input_size[axis])):
+        taps = tuple(u for u in range(k) if (r + near - u * d) % s == 0)
+        families.setdefault(tuple((r + near - u * d) // s for u in taps), []).append((r, taps))
+    return [Phases(offsets, *zip(*members, strict=True)) for offsets, members in families.items()]
+
+
+def flattened(geometry: ConvGeometry, *arrays: np.ndarray) -> tuple[Any, ...]:
+    """A 1x1 convolution that keeps its pixels, and its arrays, with all of them in one row."""
+    height, width = geometry.input_size
+    if geometry.taps > 1 or geometry.output_size != (height, width) or any(map(any, geometry.padding)):
+        return geometry, *arrays
+    flat = ConvGeometry((1, height * width), (1, 1), groups=geometry.groups)
+    return flat, *(array.reshape(*array.shape[:2], 1, height * width) for array in arrays)
+
+
+@lru_cache(maxsize=512)
+def plans_of(geometry: ConvGeometry, transpose: bool, source: int, channels: int, repeats: int,
+            threads: int) -> tuple[Plan, ...]:
+    """One plan for each family of phases in H.
+
+    source, channels    of one group, in the source and in the result
+    repeats             images · groups, which all follow the plan
+    """
+    axes = [(transposed if transpose else forward)(geometry, axis) for axis in (0, 1)]
+    sizes = geometry.output_size if transpose else geometry.input_size
+    step = (1, 1) if transpose else geometry.stride
+    cells = (tuple(-(-i // s) for i, s in zip(geometry.input_size, geometry.stride, strict=True)) if transpose
+             else geometry.output_size)
+    taps = geometry.taps
+    across, inward = (taps, channels * taps) if transpose else (source * taps, taps)
+    return tuple(_plan(rows, axes[1], sizes, step, cells, geometry.kernel_size[1], source, channels, across, inward,
+                       repeats * len(axes[0]), threads) for rows in axes[0])
+
+
+def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width: int, source: int, channels: int,
+          across: int, inward: int, repeats: int, threads: int) -> Plan:
+    """across, inward    distance in the weight between two channels of the result, of the source"""
+    lines, breadth = channels * len(rows.phases), sum(len(family.phases) for family in columns)
+    block = _line_block(lines, breadth, source * len(rows.offsets) * len(columns[0].offsets))
+    families, slices, packing, height, size = [], [], [], 0, 0
+    for family in columns:
+        taps, phases = len(rows.offsets) * len(family.offsets), len(family.phases)
+        # One tap further is as far in the kernel for every phase: where a weight lies is the sum of two numbers.
+        starts = [u[0] * kernel_width + v[0] if taps else 0 for u, v in product(rows.taps, family.taps)]
+        steps = [(u - rows.taps[0][0]) * kernel_width + v - family.taps[0][0]
+                 for u, v in product(rows.taps[0], family.taps[0])]
+        place = np.full(round_up(lines * phases, ROWS), -1)
+        place[:lines * phases] = np.add.outer(np.arange(channels) * across, starts).ravel()
+        shifts = np.add.outer(np.arange(source) * inward, np.array(steps, np.int64)).ravel()
+        first = len(slices)
+        for c0, c1, t0, t1 in slices_of(source, taps):
+            depth = (c1 - c0) * (t1 - t0)
+            slices.append((c0, c1, t0, t1, size))
+            packing.append((place, shifts, c0 * taps + t0, depth, size))
+            size += len(place) * depth
+        families.append((phases, height, first, len(slices)))
+        height += round_up(block * phases, ROWS)
+
+    regions = regions_of(rows, columns, sizes, step, cells)
+    blocks = -(-lines // block) * repeats
+    pixels = sum(h * w for (_, h), (_, w) in regions)
+    parts = _parts(pixels, max(COLUMNS * LANES, _RESULT // height), blocks, threads)
+    segments = segments_of(regions, min(PIXELS, round_up(-(-pixels // parts), LANES)))
+    groups = _even_parts([round_up(s[4], LANES) for s in segments], parts)
+    jobs = [(line, min(line + block, lines), *group) for group in groups for line in range(0, lines, block)]
+
+    taps, ranges = taps_of(regions, rows, columns, sizes, step)
+    deepest = max(((c1 - c0) * (t1 - t0) for c0, c1, t0, t1, _ in slices), default=0)
+    widest = max(sum(round_up(s[4], LANES) for s in segments[a:b]) for a, b in groups)
+    # An odd number of cache lines from row to row spreads them over the whole cache.
+    scratch = ((max(1, deepest), odd_pitch(max(s[4] for s in segments) + COLUMNS * LANES)),
+               (height, odd_pitch(widest + COLUMNS * LANES)))
+    order = {phase: (*families[f][:2], j) for f, family in enumerate(columns) for j, phase in enumerate(family.phases)}
+    return Plan(np.array(rows.phases), np.array([order[p] for p in sorted(order)]), table(families, 4),
+                table(slices, 5), table(segments, 6), taps, ranges, tuple(packing), tuple(jobs), size,
+                scratch)
+
+
+def slices_of(channels: int, taps: int) -> Iterator[tuple[int, int, int, int]]:
+    """(c0, c1, t0, t1): the (channel, tap) pairs in portions of DEPTH, whole channels or a part of one."""
+    depth = max(1, DEPTH // max(1, taps))
+    portion = min(taps, DEPTH)
+    for c in range(0, channels, depth):
+        for t in range(0, taps, portion or 1):
+            yield c, min(c + depth, channels), t, min(t + portion, taps)
+
+
+def regions_of(rows: Phases, columns: list[Phases], sizes, step, cells) -> list[tuple[tuple[int, int], ...]]:
+    """((top, height), (left, width)) of rectangles that cover the cells.
+
+    Where many taps fall into padding the cells are split so that in each region a tap falls inside everywhere or
+    nowhere: then nothing multiplies padding.
+    """
+    offsets = [rows.offsets], [family.offsets for family in columns]
+    whole = [[(0, cells[axis])] for axis in (0, 1)]
+    split = [list(_split(offsets[axis], sizes[axis], step[axis], cells[axis])) for axis in (0, 1)]
+
+    def padded(choice) -> int:
+        """Multiplications, where runs of pixels are filled up to whole vectors and a region costs some extra."""
+        total = 0
+        for (top, h), (left, w) in product(*choice):
+            taps = (_tap_count(offsets[0], top, h, step[0], sizes[0])
+                    * _tap_count(offsets[1], left, w, step[1], sizes[1]))
+            total += (round_up(h * w, LANES) + LANES // 2) * taps
+        return total
+
+    best = min(product((whole[0], split[0]), (whole[1], split[1])), key=padded)
+    return list(product(*(best if padded(best) < _WORTH_SPLITTING * padded(whole) else whole)))
+
+
+def _split(offsets, size: int, step: int, cells: int) -> Iterator[tuple[int, int]]:
+    """(first, count): runs of cells for which the same offsets fall inside."""
+    cuts = {0, cells}
+    for offset in {o for family in offsets for o in family}:
+        cuts |= {min(cells, max(0, -(offset // step))), min(cells, max(0, (size - 1 - offset) // step + 1))}
+    return ((a, b - a) for a, b in pairwise(sorted(cuts)))
+
+
+def _meets(offset: int, first: int, count: int, step: int, size: int) -> bool:
+    """Does any of these cells read inside the source?"""
+    lo, hi = max(first, -(offset // step)), min(first + count, (size - 1 - offset) // step + 1)
+    return lo < hi
+
+
+def _tap_count(offsets, first: int, count: int, step: int, size: int) -> int:
+    return sum(_meets(o, first, count, step, size) for family in offsets for o in family)
+
+
+def taps_of(regions, rows: Phases, columns: list[Phases], sizes, step) -> tuple[np.ndarray, np.ndarray]:
+    """The taps (tap, offset in H, offset in W) that fall inside in each region, and where those of each family are."""
+    taps, ranges = [], np.zeros((len(regions), len(columns), 2), np.int64)
+    for r, ((top, h), (left, w)) in enumerate(regions):
+        for f, family in enumerate(columns):
+            ranges[r, f, 0] = len(taps)
+            taps += [(t, dy, dx) for t, (dy, dx) in enumerate(product(rows.offsets, family.offsets))
+                     if _meets(dy, top, h, step[0], sizes[0]) and _meets(dx, left, w, step[1], sizes[1])]
+            ranges[r, f, 1] = len(taps)
+    return table(taps, 3), ranges
+
+
+def segments_of(regions, most: int) -> list[tuple[int, int, int, int, int, int]]:
+    """Runs of at most so many pixels, each in one region."""
+    segments = []
+    for region, ((top, height), (left, width)) in enumerate(regions):
+        count = height * width
+        run = round_up(-(-count // -(-count // most)), LANES)
+        segments += [(top, left, width, first, min(run, count - first), region) for first in range(0, count, run)]
+    return segments
+
+
+def _line_block(lines: int, breadth: int, depth: int) -> int:
+    """Lines of a job: few where the weight is large, so that a job sees many pixels while a part of it is near."""
+    most = max(1, (128 if lines * breadth * depth > 1 << 19 else 256) // (breadth * ROWS)) * ROWS
+    return min(lines, round_up(-(-lines // -(-lines // most)), ROWS))
+
+
+def _parts(pixels: int, most: int, repeats: int, threads: int) -> int:
+    """Into how many jobs the pixels go: a multiple of the threads where there are few."""
+    parts = -(-pixels // most)
+    if threads > 1 and parts * repeats < 8 * threads:
+        while parts * repeats % threads and pixels > parts * COLUMNS * LANES:
+            parts += 1
+    return parts
+
+
+def _even_parts(sizes: list[int], parts: int) -> list[tuple[int, int]]:
+    """(first, last): so many runs of nearly the same total, or fewer."""
+    ends = np.cumsum([0, *sizes])
+    cuts = np.searchsorted(ends, np.linspace(0, ends[-1], parts + 1) - LANES // 2)
+    cuts[-1] = len(sizes)
+    return [(int(a), int(b)) for a, b in pairwise(cuts) if a < b]
+
+
+def odd_pitch(numbers: int) -> int:
+    """At least so many, an odd number of vectors."""
+    return ((numbers + LANES - 1) // LANES | 1) * LANES
+
+
+def table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:
+    return np.array(rows, np.int64).reshape(-1, columns)
+

@@ -1,0 +1,176 @@
+"""The weight gradient as a matrix product over pixels, without the matrix of what the taps see as a whole.
+
+    dw[(channel, tap), o]  =  Σ  x[channel, what the tap sees from the pixel] · grad[o, pixel]
+
+Some pixels at a time: what the taps see there is packed row by row, as for the convolution itself, the gradient is
+transposed, and their product is added to a block of the result that stays in the cache.
+"""
+
+from functools import lru_cache
+from itertools import pairwise, product
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu import workspace
+from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels, pack_slice
+from tinyseg.kernels.cpu.implicit_gemm_plan import (
+    flattened,
+    forward,
+    odd_pitch,
+    regions_of,
+    round_up,
+    segments_of,
+    slices_of,
+    table,
+    taps_of,
+)
+from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply_transposed
+from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS, load, splat, store, transpose_square
+
+__all__ = ["conv2d_weight_grad"]
+
+_PIXELS = 256                                        # packed at a time
+_OUTPUTS = 256                                       # output channels of a block
+_BLOCK = 128 << 10                                   # numbers of a block, which stays in the L2 cache
+
+
+class _Plan(NamedTuple):
+    """Which part of the result each job computes, from which pixels."""
+
+    slices: np.ndarray                               # (S, 5) c0, c1, t0, t1, (channel, tap) pairs before it
+    segments: np.ndarray                             # as in `Plan`
+    taps: np.ndarray
+    ranges: np.ndarray
+    blocks: tuple[tuple[int, int, int, int], ...]    # outputs first, last; slices first, last
+    shares: tuple[tuple[int, int], ...]              # runs of (image, segment) pairs, for one job each
+    depth: int                                       # the most (channel, tap) pairs of a slice
+    shape: tuple[int, int]                           # of the largest block
+
+
+def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Threads share blocks of the result, or pixels."""
+    groups, outputs, channels = geometry.groups, grad.shape[1], x.shape[1]
+    weight = workspace.empty((outputs, channels // groups, *geometry.kernel_size))
+    result = weight.reshape(groups, outputs // groups, -1)
+    geometry, grad, x = flattened(geometry, grad, x)
+    plan = _plan(geometry, channels // groups, outputs // groups, len(x), groups, num_threads())
+    blocks = [(g, block) for g in range(groups) for block in plan.blocks]
+    alone = len(plan.shares) == 1
+    parts = {key: workspace.empty((len(plan.shares), *plan.shape)) for key in blocks if not alone}
+    spare: list[tuple[np.ndarray, ...]] = []         # scratch that no thread uses now
+
+    def work(job) -> None:
+        key, share = job
+        part = workspace.empty((1, *plan.shape)) if alone else parts[key]
+        scratch = spare.pop() if spare else _scratch(plan)
+        _add_products(grad, x, groups, plan.slices, plan.segments, plan.taps, plan.ranges, *key, plan.shares[share],
+                      geometry.stride, part[0 if alone else share], *scratch)
+        spare.append(scratch)
+        if alone:
+            write(key, part)
+
+    def write(key, part: np.ndarray) -> None:
+        g, block = key
+        _write(part, plan.slices, block, result[g], workspace.empty((LANES, LANES)))
+
+    in_parallel(work, product(blocks, range(len(plan.shares))))
+    in_parallel(lambda item: write(*item), parts.items())
+    return weight
+
+
+def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
+    """For what the taps see, where each of its rows belongs, the gradient as it is and transposed, and a tile."""
+    pixels = odd_pitch(_PIXELS + LANES)
+    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty(plan.depth, np.int64),
+            workspace.empty((LANES, pixels)), workspace.empty((_PIXELS, plan.shape[1])),
+            workspace.empty((ROWS, COLUMNS * LANES)))
+
+
+@lru_cache(maxsize=512)
+def _plan(geometry: ConvGeometry, channels: int, outputs: int, images: int, groups: int, threads: int) -> _Plan:
+    axes = forward(geometry, 0), forward(geometry, 1)
+    domain = geometry.input_size, geometry.stride, geometry.output_size
+    regions = regions_of(axes[0][0], axes[1], *domain)
+    segments = segments_of(regions, _PIXELS)
+    taps, ranges = taps_of(regions, axes[0][0], axes[1], *domain[:2])
+
+    slices = [(c0, c1, t0, t1, c0 * geometry.taps + t0) for c0, c1, t0, t1 in slices_of(channels, geometry.taps)]
+    depth = max((c1 - c0) * (t1 - t0) for c0, c1, t0, t1, _ in slices)
+    width = round_up(-(-outputs // -(-outputs // _OUTPUTS)), LANES)
+    together = max(1, _BLOCK // (width * depth))     # slices of a block
+    together = -(-len(slices) // -(-len(slices) // together))
+    blocks = [(o, min(o + width, outputs), s, min(s + together, len(slices)))
+              for s in range(0, len(slices), together) for o in range(0, outputs, width)]
+    ends = [*(start for *_, start in slices), channels * geometry.taps]
+
+    pairs, wanted = images * len(segments), -(-2 * threads // (len(blocks) * groups))
+    enough = len(blocks) * groups >= 4 * threads or len(blocks) * groups % threads == 0
+    parts = 1 if enough else max(1, min(pairs, wanted))
+    edges = [pairs * i // parts for i in range(parts + 1)]
+    return _Plan(table(slices, 5), table(segments, 6), taps, ranges, tuple(blocks), tuple(pairwise(edges)), depth,
+                 (max(ends[b[3]] - ends[b[2]] for b in blocks), odd_pitch(width)))
+
+
+@jit
+def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, share, step, part, b, order, lines, pixels,
+                  tile):
+    """part[(channel, tap), o] = the sum over the pixels of a share.
+
+    b, order, lines, pixels, tile    scratch: what the taps see, the row of the part that belongs to each row of it,
+                                     LANES channels of the gradient, the gradient transposed, a tile of the product
+    """
+    first_output, last_output, first, last = block
+    outputs, channels = grad.shape[1] // groups, x.shape[1] // groups
+    for i in range(len(part)):
+        for j in range(0, last_output - first_output, LANES):
+            store(part, (i, j), splat(0))
+    for pair in range(share[0], share[1]):
+        n, segment = pair // len(segments), segments[pair % len(segments)]
+        count, start, stop = segment[4], ranges[segment[5], 0, 0], ranges[segment[5], 0, 1]
+        for o in range(first_output, last_output, LANES):
+            for i in range(LANES):
+                if o + i < last_output:
+                    pack_pixels(grad[n], g * outputs + o + i, 0, 0, (1, 1), segment, lines, i)
+                elif pair == share[0]:
+                    for j in range(0, count + LANES, LANES):
+                        store(lines, (i, j), splat(0))
+            for j in range(0, count, LANES):
+                transpose_square(lines, (0, j), lines.shape[1], pixels, (j, o - first_output), pixels.shape[1])
+        for s in range(first, last):
+            depth = pack_slice(x[n], g * channels, slices[s], taps, start, stop, step, segment, b, order)
+            for k in range(depth):
+                order[k] += slices[s, 4] - slices[first, 4]
+            for i in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
+                for j in range(0, count, LANES):
+                    store(b, (i, j), splat(0))
+            multiply_transposed(b, depth, order, count, pixels, last_output - first_output, part, tile)
+
+
+@jit
+def _write(parts, slices, block, result, square):
+    """result[o, (channel, tap)] = the sum of the parts, transposed."""
+    first_output, last_output, first, last = block
+    start, stop = slices[first, 4], result.shape[1]
+    if last < len(slices):
+        stop = slices[last, 4]
+    total = parts[0]
+    for p in range(1, len(parts)):
+        for k in range(stop - start):
+            for o in range(0, last_output - first_output, LANES):
+                store(total, (k, o), load(total, (k, o)) + load(parts, (p, k, o)))
+    for o in range(0, last_output - first_output, LANES):
+        outputs = min(LANES, last_output - first_output - o)
+        for k in range(0, stop - start, LANES):
+            depth = min(LANES, stop - start - k)
+            if depth == LANES:
+                transpose_square(total, (k, o), total.shape[1], square, (0, 0), LANES)
+                for i in range(outputs):
+                    store(result, (first_output + o + i, start + k), load(square, (i, 0)))
+            else:
+                for i in range(outputs):
+                    for j in range(depth):
+                        result[first_output + o + i, start + k + j] = total[k + j, o + i]
