@@ -24,6 +24,7 @@ FIRST = "first = o // (O // groups) * C"
 FORWARD, BACK, GATHER = 0, 1, 2                      # the three loops of the definition, in the file's order
 X, DX, DW = "conv2d", "conv2d_input_grad", "conv2d_weight_grad"
 POOL, DPOOL = "max_pool2d", "max_pool2d_grad"
+MEAN, DMEAN = "avg_pool2d", "avg_pool2d_grad"
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def differentiated(module, op):
 
 
 LOOPS, IM2COL, MATRIX, POOLS = "kernels.cpu.loops", "kernels.cpu.im2col", "kernels.cpu.matrix", "kernels.cpu.pool"
+POOL_LOOPS = "kernels.cpu.pool_loops"
 CONV = "functional.conv"
 MAC = "total += np.float64(x[n, first + c, h, w]) * weight[o, c, u, v]"
 Y = "y = np.empty((len(x), len(weight), *geometry.output_size), x.dtype)"
@@ -256,6 +258,29 @@ FAULTS = [
     Fault("pooling gradient: a cell that won twice", POOLS, DPOOL, "+= grad[p, j]", "= grad[p, j]",
           ("gradient of a pooling", "definition")),
     Fault("pooling gradient: not cleared", POOLS, DPOOL, "np.zeros(", "np.empty(", "every cell written"),
+    Fault("mean: padding always counts", POOL_LOOPS, MEAN, " if geometry.count_include_pad else (0, 0, 0, 0)", "",
+          ("mean of a constant", "definition")),
+    Fault("mean: padding never counts", POOL_LOOPS, MEAN, "if geometry.count_include_pad else", "if False else",
+          ("padding of a mean", "definition")),
+    Fault("mean: what was rounded up counts", POOL_LOOPS, MEAN, "geometry.asked_padding", "geometry.padding",
+          "definition"),
+    Fault("mean: divides by the whole kernel", POOL_LOOPS, MEAN, "cells += -counted[0] <= h < H + counted[1] and",
+          "cells += True or", ("mean of a constant", "definition")),
+    Fault("mean: far padding of the wrong axis", POOL_LOOPS, MEAN, "W + counted[3]", "W + counted[1]",
+          ("padding of a mean", "definition")),
+    Fault("mean: padded at the wrong side", POOL_LOOPS, MEAN, "- near[1] + v\n", "- near[0] + v\n",
+          ("padding of a mean", "definition")),
+    Fault("mean: float32 sum of float64", POOL_LOOPS, MEAN, "total += x[n, c, h, w]",
+          "total = np.float32(total + x[n, c, h, w])", ("rounding", "definition")),
+    Fault("mean: channels mixed", POOL_LOOPS, MEAN, "total += x[n, c, h, w]", "total += x[n, 0, h, w]",
+          ("channels", "definition")),
+    Fault("mean: the largest in place of the sum", POOL_LOOPS, MEAN, "total += x[n, c, h, w]",
+          "total = max(total, x[n, c, h, w])", ("linear", "definition")),
+    Fault("mean gradient: not divided", POOL_LOOPS, DMEAN, " / _cells(p, q, H, W, kernel, stride, near, counted)",
+          "", ("adjoint", "definition"), nth=1),
+    Fault("mean gradient: overlaps overwrite", POOL_LOOPS, DMEAN, "+= share", "= share", ("adjoint", "definition")),
+    Fault("mean gradient: stride of the wrong axis", POOL_LOOPS, DMEAN, "q * stride[1]", "q * stride[0]",
+          ("adjoint", "definition"), nth=2),
     # -- what training sees -------------------------------------------------------------------------------------------
     Fault("backward: kernel flipped", CONV, DX, "kernels.conv2d_input_grad(grad, weight,",
           "kernels.conv2d_input_grad(grad, weight[..., ::-1, ::-1],", ("adjoint", "definition")),

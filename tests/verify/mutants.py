@@ -17,13 +17,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from verify.faults import DPOOL, DW, DX, IM2COL, LOOPS, MATRIX, POOL, POOLS, X, compiled_from
+from verify.faults import (
+    DMEAN,
+    DPOOL,
+    DW,
+    DX,
+    IM2COL,
+    LOOPS,
+    MATRIX,
+    MEAN,
+    POOL,
+    POOL_LOOPS,
+    POOLS,
+    X,
+    compiled_from,
+)
 
 from tinyseg.verify import Subject
 from tinyseg.verify.properties import properties_of
 from tinyseg.verify.runner import Outcome, hunt
 
-READINGS = {LOOPS: (X, DX, DW), IM2COL: (X, DX, DW), MATRIX: (X, DX, DW), POOLS: (POOL, DPOOL)}
+READINGS = {LOOPS: (X, DX, DW), IM2COL: (X, DX, DW), MATRIX: (X, DX, DW), POOLS: (POOL, DPOOL),
+            POOL_LOOPS: (POOL, DPOOL, MEAN, DMEAN)}
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv,
              ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.And: ast.Or, ast.Or: ast.And}
 

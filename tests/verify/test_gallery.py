@@ -9,7 +9,8 @@ import pytest
 from verify.faults import FAULTS, caught_by
 
 from tinyseg import kernels
-from tinyseg.verify import OPERATIONS, Request
+from tinyseg.kernels.axis import means
+from tinyseg.verify import OPERATIONS, Request, Subject
 from tinyseg.verify.properties import properties_of
 from tinyseg.verify.subject import load
 from tinyseg.verify.testing import assert_holds
@@ -38,3 +39,13 @@ def test_no_false_alarm(operation, algorithm, seed):
         large = prop.draw.get("large")
         if DEEP or not large:
             assert_holds(prop, subject, examples=100 if DEEP and not large else 15, seed=seed)
+
+
+def test_means_by_dense_matrices():
+    def mean(x, geometry):
+        return kernels.run("resample2d", x, *means(geometry), algorithm="matrix")
+
+    subject = Subject.of(mean, "avg_pool2d")
+    for prop in properties_of("avg_pool2d", subject.supports):
+        if prop.name != "special values":            # 0 · inf is nan, and the matrices are full of zeros
+            assert_holds(prop, subject, examples=15)

@@ -14,15 +14,18 @@ def verify(
     target: Annotated[str, typer.Argument(
         help="The kernel: file.py:function, package.module:function, or a registered algorithm like im2col.")],
     op: Annotated[str | None, typer.Option(
-        help="conv2d, conv_transpose2d, conv2d_input_grad, conv2d_weight_grad, conv2d_bias_grad, max_pool2d or "
-             "max_pool2d_grad; default: what the function's name says, else conv2d.")] = None,
+        help="conv2d, conv_transpose2d, conv2d_input_grad, conv2d_weight_grad, conv2d_bias_grad, max_pool2d, "
+             "max_pool2d_grad, avg_pool2d or avg_pool2d_grad; default: what its name or its parameters say.")] = None,
     backward: Annotated[str | None, typer.Option(
         help="Its gradients, like input_grad=file.py:f,weight_grad=file.py:g; verified too, and as adjoints.")] = None,
     supports: Annotated[str | None, typer.Option(
         help='The options it takes, like "stride,dilation"; default: what its signature says.')] = None,
     adapter: Annotated[str | None, typer.Option(help="torch: the function takes and gives tensors.")] = None,
     tolerance: Annotated[float | None, typer.Option(
-        min=0, help="For kernels that transform (Winograd, FFT): units of rounding allowed for each product.")] = None,
+        min=0, help="For kernels that transform (Winograd, FFT) or multiply shorter numbers (bfloat16): the largest "
+                    "error, relative to max|x| · max over o of Σ|w[o]|. One relative to max|y| is never too small.")
+    ] = None,
+    dtypes: Annotated[str, typer.Option(help="Those of the arrays that it takes.")] = "float64,float32",
     only: Annotated[str | None, typer.Option(help="Properties to check, by name, with commas.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Look for a quarter of an hour.")] = False,
     seconds: Annotated[float | None, typer.Option(min=1, help="Look for at most so long; default 60.")] = None,
@@ -47,7 +50,8 @@ def verify(
     budget = Budget.deep() if deep else Budget()
     if seconds is not None:
         budget = replace(budget, seconds=seconds)
-    request = Request(target, op, tuple(_gradients(backward)), _names(supports), adapter, tolerance)
+    request = Request(target, op, tuple(_gradients(backward)), _names(supports), adapter, tolerance,
+                      _names(dtypes))
     console = Console(stderr=True)
     with console.status(f"importing {target}") as status:
         found = session.verify(request, budget, seed, call_limit, _names(only),

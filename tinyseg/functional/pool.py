@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinyseg.arithmetic import ConvGeometry, pair, sides
+from tinyseg.arithmetic import ConvGeometry, pair
 from tinyseg.arrays import Array
 from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ShapeError, about
@@ -65,11 +65,8 @@ def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     """
     x = images("avg_pool2d", x)
     with about("avg_pool2d"):
-        geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
-        asked = sides(padding, geometry.kernel_size, geometry.dilation)          # before ceil_mode added to it
-    counted = [far if count_include_pad else None for _, far in asked]
-    return Resample2d(*map(axis.windows, geometry.input_size, geometry.kernel_size, geometry.stride, geometry.padding,
-                           counted))(x)
+        geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
+    return Resample2d(*axis.means(geometry))(x)
 
 
 def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None]) -> Tensor:

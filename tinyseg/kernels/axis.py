@@ -12,7 +12,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-__all__ = ["AxisMap", "bilinear", "bins", "nearest", "reflected", "windows"]
+from tinyseg.arithmetic import PoolGeometry
+
+__all__ = ["AxisMap", "bilinear", "bins", "means", "nearest", "reflected", "windows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,13 @@ def windows(i: int, k: int, s: int, padding: tuple[int, int], counted: int | Non
     start = np.arange((i + near + far - k) // s + 1) * s - near
     first, last = np.maximum(start, 0), np.minimum(start + k, i)
     return _means(i, first, last, last - first if counted is None else np.minimum(start + k, i + counted) - start)
+
+
+def means(geometry: PoolGeometry) -> tuple[AxisMap, AxisMap]:
+    """Average pooling: the maps of rows and of columns."""
+    rows, columns = map(windows, geometry.input_size, geometry.kernel_size, geometry.stride, geometry.padding,
+                        [far if geometry.count_include_pad else None for _, far in geometry.asked_padding])
+    return rows, columns
 
 
 @lru_cache(256)

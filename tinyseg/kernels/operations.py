@@ -6,6 +6,10 @@ for operation in ("max_pool2d", "max_pool2d_grad"):
     register(operation, "direct", "tinyseg.kernels.cpu.pool")
     register(operation, "loops", "tinyseg.kernels.cpu.pool_loops", definition=True)
 
+for operation in ("avg_pool2d", "avg_pool2d_grad"):
+    register(operation, "taps", "tinyseg.kernels.cpu.avg_pool")
+    register(operation, "loops", "tinyseg.kernels.cpu.pool_loops", definition=True)
+
 register("resample2d", "taps", "tinyseg.kernels.cpu.resample")
 register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix", definition=True)
 

@@ -101,6 +101,8 @@ class Case:
             words.append(f"remainder {_by(g.output_padding)}")
         if pool and g.ceil_mode:
             words.append("ceil_mode")
+        if pool and not g.count_include_pad:
+            words.append("padding not counted")
         words += [word for word, usual in ((self.dtype, "float64"), (self.layout, "contiguous")) if word != usual]
         return ", ".join(word for word in words if word)
 

@@ -58,7 +58,7 @@ def _sums(grad: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return grad.astype(np.float64).sum((0, 2, 3)).astype(grad.dtype)
 
 
-_TAP = "p·s - top + u·d, q·s - left + v·d"
+_TAP, _CELL = "p·s - top + u·d, q·s - left + v·d", "p·s - top + u, q·s - left + v"
 OPERATIONS = {each.name: each for each in (
     Operation("conv2d", ("x", "weight"), "y", loops.conv2d,
               f"y[n, o, p, q] = Σ x[n, c, {_TAP}] · w[o, c, u, v] over c, u, v",
@@ -77,6 +77,10 @@ OPERATIONS = {each.name: each for each in (
               {"input_grad": "max_pool2d_grad"}, "max_pool2d"),
     Operation("max_pool2d_grad", ("y", "indices"), "x", pool_loops.max_pool2d_grad,
               "dy[n, c, p, q] is added to dx[n, c] at indices[n, c, p, q] = h·W + w", {}, "max_pool2d_grad"),
+    Operation("avg_pool2d", ("x",), "y", pool_loops.avg_pool2d, f"y[n, c, p, q] = mean of x[n, c, {_CELL}] over u, v",
+              {"input_grad": "avg_pool2d_grad"}, "avg_pool2d"),
+    Operation("avg_pool2d_grad", ("y",), "x", pool_loops.avg_pool2d_grad,
+              f"dy[n, c, p, q] / (cells of its window) is added to dx[n, c, {_CELL}]", {}, "avg_pool2d_grad"),
 )}
 
 

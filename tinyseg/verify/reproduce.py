@@ -12,7 +12,7 @@ from tinyseg.kernels.foreign import option_values
 from tinyseg.verify.cases import Case
 from tinyseg.verify.operations import Operation
 from tinyseg.verify.runner import Outcome
-from tinyseg.verify.subject import Request
+from tinyseg.verify.subject import DTYPES, Request
 from tinyseg.verify.violation import wrong_cells
 
 __all__ = ["lines", "spelled"]
@@ -33,7 +33,8 @@ def lines(request: Request, kernel: dict[str, Any], outcome: Outcome, op: Operat
     if not alone:
         given = ", ".join(f"{key}={value!r}" for key, value in (
             ("op", op.name), ("supports", request.supports), ("adapter", request.adapter),
-            ("tolerance", request.tolerance)) if value is not None)
+            ("tolerance", request.tolerance), ("dtypes", None if request.dtypes == DTYPES else request.dtypes))
+            if value is not None)
         geometry = type(case.geometry).__name__
         return (f"from tinyseg.verify import Case, {geometry}, check\n"
                 f"check({target!r}, {outcome.property.name!r}, {case!r}, {given})")

@@ -71,14 +71,17 @@ def geometries(draw: Any, groups: Sequence[int] = range(1, 4), **limits: Any) ->
 @st.composite
 def poolings(draw: Any, kernel: Sequence[int] = range(1, 5), stride: Sequence[int] | None = range(1, 5),
              dilation: Sequence[int] = range(1, 4), padding: Sequence[int] = range(3),
-             outputs: Sequence[int] = range(1, 5), ceil_mode: bool = True) -> PoolGeometry:
+             outputs: Sequence[int] = range(1, 5), ceil_mode: bool = True,
+             count_include_pad: bool = False) -> PoolGeometry:
     """Rectangular, strided, padded by at most half the kernel, dilated, rounded down or up.
 
     Every window meets the input.
 
-    stride    None: the kernel's size, as where a pooling is given none
+    stride               None: the kernel's size, as where a pooling is given none
+    count_include_pad    whether to draw it too, for means; else it is true
     """
-    rounded = draw(st.booleans()) if ceil_mode else False
+    rounded, counted = (draw(st.booleans()) if drawn else usual
+                        for drawn, usual in ((ceil_mode, False), (count_include_pad, True)))
     sizes, kernels, strides, paddings, rates = [], [], [], [], []
     for _ in "HW":
         k, d, o = (draw(st.sampled_from(values)) for values in (kernel, dilation, outputs))
@@ -89,7 +92,7 @@ def poolings(draw: Any, kernel: Sequence[int] = range(1, 5), stride: Sequence[in
         sizes.append(max(1, d if p else 1, (o - 1) * s + d * (k - 1) + 1 + rest - 2 * p))
         for values, value in ((kernels, k), (strides, s), (paddings, p), (rates, d)):
             values.append(value)
-    return ConvGeometry.pooling(sizes, kernels, strides, paddings, rates, rounded)
+    return ConvGeometry.pooling(sizes, kernels, strides, paddings, rates, rounded, counted)
 
 
 def integers(shape: Any, largest: int = 4) -> Any:
@@ -145,7 +148,8 @@ def cases(draw: Any, operation: Operation, supports: Collection[str], values: Se
     else:
         if "stride" not in supports:
             limits["stride"] = None
-        geometry = draw(poolings(ceil_mode="ceil_mode" in supports, **limits))
+        asked = {name: name in supports for name in ("ceil_mode", "count_include_pad")}
+        geometry = draw(poolings(**asked, **limits))
     n, c, o = (draw(st.sampled_from(counts)) for counts in (batch, channels, channels))
     return Case(geometry, n, c, o, draw(st.sampled_from(values)), draw(st.integers(0, 99)),
                 draw(st.sampled_from(dtypes)), draw(st.sampled_from(layouts)))

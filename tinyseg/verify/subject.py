@@ -12,6 +12,7 @@ from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels import foreign, registry
 from tinyseg.kernels.foreign import ForeignKernel, reason
+from tinyseg.precision import ERRORS, LEVELS
 from tinyseg.verify.operations import OPERATIONS, Operation, operation
 from tinyseg.verify.violation import Violation
 
@@ -19,6 +20,7 @@ __all__ = ["Request", "Subject", "load"]
 
 ASYMMETRIC = "asymmetric padding"
 ADAPTERS = ("torch",)
+DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class Request:
     op         the operation; None: what the function's name says
     backward   gradients, name and target; the name may be left out where the function's name says it
     supports   the options it takes; None: what its signature says
-    tolerance  None: exact on whole numbers.  Else so many units of rounding are allowed for each product
+    tolerance  None: exact on whole numbers.  Else the largest error, relative to the largest result that such operands
+               could give, max |x| · max over o of Σ |w[o]|; an error relative to max |y| is never smaller
+    dtypes     of the arrays that it takes
     """
 
     target: str
@@ -38,6 +42,7 @@ class Request:
     supports: tuple[str, ...] | None = None
     adapter: str | None = None
     tolerance: float | None = None
+    dtypes: tuple[str, ...] = DTYPES
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Subject:
     gradients: dict[str, Subject] = field(default_factory=dict)
     adapter: str | None = None
     tolerance: float | None = None
+    dtypes: Sequence[str] = DTYPES
     reach: float = 10_000.0
     watch: Callable[[bool], None] = lambda running: None
 
@@ -121,7 +127,9 @@ def load(request: Request) -> Subject:
     """Import what a request names.  Raises KernelError, ArgumentError or DataError when that cannot be done."""
     if request.adapter is not None and request.adapter not in ADAPTERS:
         raise ArgumentError(f"--adapter {request.adapter}; legal: {', '.join(ADAPTERS)}")
-    options = {"adapter": request.adapter, "tolerance": request.tolerance}
+    if not request.dtypes or not set(request.dtypes) <= set(DTYPES):
+        raise ArgumentError(f"--dtypes {', '.join(request.dtypes)}; legal: {', '.join(DTYPES)}")
+    options = {"adapter": request.adapter, "tolerance": request.tolerance, "dtypes": request.dtypes}
     subject = _subject(request.target, request.op, request.supports, options)
     legal = subject.operation.gradients
     for name, target in request.backward:
@@ -152,9 +160,13 @@ def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[s
 
     def run(*arguments: Any) -> Any:
         return registry.run(op.registered, *arguments, algorithm=algorithm)
+    kernel = registry.find(op.registered, algorithm)
     supported = frozenset({*(op.options if supports is None else supports), ASYMMETRIC})
-    return Subject(op, run, f"algorithm {algorithm}", supported, op.options,
-                   refuses=registry.find(op.registered, algorithm).refuses, **options)
+    if options["tolerance"] is None and kernel.precision != LEVELS[0]:
+        options = {**options, "tolerance": ERRORS[kernel.precision]}
+    if kernel.dtypes:
+        options = {**options, "dtypes": [d for d in options["dtypes"] if d in kernel.dtypes] or kernel.dtypes}
+    return Subject(op, run, f"algorithm {algorithm}", supported, op.options, refuses=kernel.refuses, **options)
 
 
 def _advice(error: BaseException) -> str:
