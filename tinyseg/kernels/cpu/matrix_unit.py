@@ -1,0 +1,300 @@
+"""Convolution and its transpose on the matrix unit: NCHW float32 in and out, lines of bf16 numbers between.
+
+A thread packs the rows that a band of its results needs into memory that stays in its cache, multiplies from there, and
+writes finished rows of y.  Where the channels of a band do not fit, it packs and multiplies some after the others and
+keeps the sums meanwhile.
+
+`split` chooses between three products of numbers split in two and one of rounded numbers; see `amx`.
+"""
+
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.cpu import im2col, workspace
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
+from tinyseg.kernels.cpu.matrix_unit_plan import (
+    BLOCK,
+    OUTPUTS,
+    Correlation,
+    Layout,
+    Part,
+    convolution,
+    transposed_convolution,
+)
+from tinyseg.kernels.cpu.matrix_unit_product import (
+    DIRECT,
+    SCATTERED,
+    SCRATCH,
+    Band,
+    Result,
+    Source,
+    clear_rows,
+    multiply,
+    pack_patches,
+    pack_planes,
+    pack_rows,
+    pack_tiles,
+)
+from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+
+__all__ = ["conv2d", "conv2d_input_grad"]
+
+LINES_BYTES = 1 << 20                               # packed at a time, of a second-level cache of 2 MB
+_WEIGHTS_BYTES = 1 << 20                             # more are read once for each block of outputs
+_TILE = LINE * LINE
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
+           relu: bool = False, split: bool = True) -> np.ndarray:
+    """x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W')."""
+    images = len(x) * geometry.groups
+    plan = find_plan("conv2d", geometry, weight.shape[1], len(weight) // geometry.groups, geometry.kernel_size, images,
+                 split, num_threads())
+    y = workspace.empty((len(x), len(weight), *geometry.output_size))
+    if _compute(plan, x, weight, y, bias, relu, geometry.groups):
+        return y
+    return _exactly(im2col.conv2d(x, weight, geometry), bias, relu)
+
+
+def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
+                      relu: bool = False, split: bool = True) -> np.ndarray:
+    """grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W): the transpose of `conv2d` in x."""
+    images, outputs = len(grad) * geometry.groups, weight.shape[1]
+    channels = len(weight) // geometry.groups
+    kernel = geometry.kernel_size
+    plan = find_plan("conv2d_input_grad", geometry, channels, outputs, kernel, images, split, num_threads())
+    whole = tuple(-(-k // s) * s for k, s in zip(kernel, geometry.stride, strict=True))
+    if whole != kernel and geometry.dilation == (1, 1):
+        # Zeros at the end of the kernel give all phases the same taps, so that few outputs fill tiles.
+        merged = find_plan("conv2d_input_grad", geometry, channels, outputs, whole, images, split, num_threads())
+        if merged.cost < plan.cost:
+            plan, extended = merged, np.zeros((*weight.shape[:2], *whole), np.float32)
+            extended[..., :kernel[0], :kernel[1]] = weight
+            weight = extended
+    x = workspace.empty((len(grad), outputs * geometry.groups, *geometry.input_size))
+    if _compute(plan, grad, weight, x, bias, relu, geometry.groups):
+        return x
+    return _exactly(im2col.conv2d_input_grad(grad, np.ascontiguousarray(weight[..., :kernel[0], :kernel[1]]), geometry),
+                    bias, relu)
+
+
+def _exactly(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
+    if bias is not None:
+        y += bias[:, None, None]
+    return np.maximum(y, 0, out=y) if relu else y
+
+
+class _Packed:
+    """The tables of one part: whose weights go where, and which lines their taps read."""
+
+    def __init__(self, c: Correlation, part: Part, layout: Layout, patches: bool, split: bool):
+        count = part.outputs.shape[1]
+        if patches:                                  # a "channel" for each tap and channel, and one tap
+            inputs = part.inputs.T.reshape(1, -1)
+            self.offsets = np.zeros(1, np.int64)
+            self.tap_rows = np.zeros(1, np.int64)
+        else:
+            inputs = part.inputs
+            self.offsets = LINE * layout.offsets[part.taps]
+            self.tap_rows = np.ascontiguousarray(c.taps[part.taps, 0])
+        taps = len(inputs)
+        self.blocks = -(-inputs.shape[1] // BLOCK)
+        table = np.full((taps, self.blocks * BLOCK), -1)
+        table[:, :inputs.shape[1]] = inputs
+        self.inputs = np.ascontiguousarray(table.reshape(taps, self.blocks, BLOCK).swapaxes(0, 1)).ravel()
+        self.output_blocks = -(-count // OUTPUTS)
+        self.outputs = np.ascontiguousarray(np.pad(part.outputs, ((0, 0), (0, -count % OUTPUTS)), mode="edge"))
+        self.result = part.outputs
+        self.tile = _TILE * (2 if split else 1)
+        self.block_size = taps * self.blocks * self.tile                 # elements, for 16 outputs
+        self.size = self.output_blocks * self.block_size
+        self.form = _form(c, part)
+        self.square = split and self.output_blocks % 2 == 0
+        self.work = taps * self.blocks * self.output_blocks * (3 if split else 1)     # products for each 16 positions
+
+    def sums(self, positions: int) -> int:
+        """Elements that keep the sums of so many positions."""
+        return _TILE * 6 * ceil(positions / 96) * (self.output_blocks + self.output_blocks % 2)
+
+
+def _form(c: Correlation, part: Part) -> int:
+    """See `Result`."""
+    step, columns = c.step[1], part.outputs[3]
+    if step == 1:
+        return 1
+    if len(columns) % step or (np.diff(columns.reshape(-1, step)) != 1).any():
+        return SCATTERED
+    return DIRECT if step % OUTPUTS == 0 else 2 if step == 2 else SCATTERED
+
+
+class _Plan:
+    """How to compute one correlation of so many images: by bands of `rows` rows and runs of `blocks` blocks.
+
+    cost    roughly, in cycles of one thread
+    """
+
+    def __init__(self, c: Correlation, images: int, split: bool, threads: int, patches: bool, shifted: bool):
+        self.c, self.split, self.patches, self.shifted = c, split, patches, shifted
+        self.words = 2 if split else 1
+        self.cost = float("inf")
+        rows = c.grid[0]
+        for bands in sorted({1, 2, 3, 4, threads, 2 * threads, 4 * threads, *(8 * 2**k for k in range(12)), rows}):
+            if bands <= rows:
+                self._consider(-(-rows // bands), images, threads)
+
+    def _consider(self, rows: int, images: int, threads: int) -> None:
+        c = self.c
+        layout = Layout(c, rows, self.shifted)
+        parts = [_Packed(c, part, layout, self.patches, self.split) for part in c.parts]
+        all_blocks = max(part.blocks for part in parts)
+        lines = rows * layout.width + 2 * 96 if self.patches else layout.lines
+        block_bytes = 64 * self.words * lines
+        blocks = all_blocks if self.patches else max(1, min(all_blocks, LINES_BYTES // block_bytes))
+        runs = -(-all_blocks // blocks)
+        blocks = -(-all_blocks // runs)
+        sums = sum(part.sums(rows * layout.width) for part in parts) * (runs > 1)
+        memory = threads * (blocks * block_bytes + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
+        tiles = 6 * ceil(rows * layout.width / 96)
+        work = 17 * tiles * sum(part.work for part in parts)
+        pack = (150 if self.split else 80) * all_blocks * (2 * lines if not self.patches else 2.5 * lines) / 16
+        weights = 4 * sum(part.size for part in parts)
+        stream = weights / 24 if weights > _WEIGHTS_BYTES else 0
+        keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 2)
+        misses = max(0, blocks * block_bytes - LINES_BYTES) / 4
+        turns = -(-images * -(-c.grid[0] // rows) // threads) if images else 1
+        cost = turns * (work + pack + stream + keep + misses + 30_000 * runs)
+        if cost < self.cost and (memory < 30 << 20 or rows == 1):
+            self.cost, self.rows, self.layout, self.parts, self.blocks = cost, rows, layout, parts, blocks
+            self.all_blocks, self.lines, self.sums = all_blocks, lines, sums
+
+    @property
+    def weight_size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+
+@lru_cache(maxsize=256)
+def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: int, kernel: tuple[int, int], images: int,
+          split: bool, threads: int) -> _Plan:
+    """The cheapest of the ways to pack."""
+    c = (convolution(geometry, channels, outputs) if operation == "conv2d"
+         else transposed_convolution(geometry, channels, outputs, kernel))
+    ways = [(False, False), (False, True)] + [(True, False)] * (len(c.parts) == 1 and channels % BLOCK != 0)
+    return min((_Plan(c, images, split, threads, *way) for way in ways), key=lambda plan: plan.cost)
+
+
+def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, relu: bool,
+             groups: int) -> bool:
+    """Fill y; False where some number is too large, too small or none at all for the matrix unit."""
+    c = plan.c
+    if not x.size:
+        return True
+    cells = c.size[0] * c.size[1]
+    flat = x.reshape(-1)
+    pitch = cells
+    if cells < LINE:                                 # a line's worth of pixels can be read at once
+        pitch = LINE
+        flat = np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells))).reshape(-1)
+    tiles = workspace.empty(groups * plan.weight_size)
+    largest_weight = _pack_weights(plan, weight.reshape(-1), tiles, groups)
+    if not representable(largest_weight):
+        return False
+
+    outputs = y.shape[1] // groups
+    bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+    bands = range(0, c.grid[0], plan.rows)
+    items = [(image, row) for image in range(len(x) * groups) for row in bands]
+    spare = [_Turn(plan, pitch) for _ in range(min(num_threads(), len(items)))]
+    result = y.reshape(-1)
+    flat_size = c.channels * pitch
+    image_size = outputs * y.shape[2] * y.shape[3]
+
+    def work(item: tuple[int, int]) -> None:
+        (image, row), turn = item, spare.pop()
+        group = image % groups
+        turn.run(flat, image * flat_size, row, tiles, group * plan.weight_size,
+                 result, image * image_size, y.shape[2:], bias[group * outputs:(group + 1) * outputs], relu)
+        spare.append(turn)
+
+    in_parallel(work, items)
+    largest = [turn.largest for turn in spare]
+    return representable(np.float32(np.nan if np.isnan(largest).any() else max(largest)), largest_weight)
+
+
+def _pack_weights(plan: _Plan, weight: np.ndarray, tiles: np.ndarray, groups: int) -> np.float32:
+    """All tiles of all parts; returns the largest magnitude."""
+    items, place = [], 0
+    for group in range(groups):
+        for part in plan.parts:
+            for block in range(part.output_blocks):
+                items.append((part, group * (weight.size // groups), place, block))
+                place += part.block_size
+    largest = []
+
+    def work(item: tuple[_Packed, int, int, int]) -> None:
+        part, start, place, block = item
+        largest.append(pack_tiles(tiles, place, _TILE if plan.split else 0, weight, start, part.outputs[0],
+                                  OUTPUTS * block, part.inputs))
+
+    in_parallel(work, items)
+    return np.float32(np.nan if np.isnan(largest).any() else max(largest))
+
+
+class _Turn:
+    """One thread's memory, and what it does with a band."""
+
+    def __init__(self, plan: _Plan, pitch: int):
+        c, layout = plan.c, plan.layout
+        self.plan, self.largest = plan, np.float32(0)
+        self.lines = workspace.empty(plan.words * plan.blocks * plan.lines * LINE)
+        self.sums = workspace.empty(max(1, plan.sums))
+        self.scratch = workspace.empty(SCRATCH)
+        self.channels = np.zeros(max(c.channels, plan.all_blocks * BLOCK), np.int64)
+        self.channels[:c.channels] = np.arange(c.channels) * pitch
+        line_block, below = plan.lines * LINE, plan.blocks * plan.lines * LINE if plan.split else 0
+        self.source = Source(c.size[0], c.size[1], c.stride[0], layout.first, layout.width, line_block, below,
+                             len(layout.columns), layout.plane, layout.lead, layout.row_planes, layout.columns)
+        if plan.patches:
+            self.planes = workspace.zeros(c.channels * layout.lines)
+            self.plane_source = self.source._replace(block=layout.lines, below=0)
+            steps = np.arange(c.channels)[:, None] * layout.lines + layout.offsets
+            self.steps = np.zeros(plan.all_blocks * BLOCK, np.int64)
+            self.steps[:steps.size] = steps.ravel()
+            # The rows of a band are all that patches know: no tap lies beyond them.
+            self.source = self.source._replace(height=1 << 40)
+        else:
+            self.lines.fill(0)
+
+    def run(self, x, image, row, tiles, weights, y, start, size, bias, relu) -> None:
+        """Compute the positions of `rows` rows from `row` on."""
+        plan, c, layout = self.plan, self.plan.c, self.plan.layout
+        rows = min(plan.rows, c.grid[0] - row)
+        count = layout.count - plan.rows + rows
+        if plan.patches:
+            clear_rows(self.planes, 1, c.channels, row, count, self.plane_source)
+            pack_planes(self.planes, x, image, self.channels[:c.channels], row, count, self.plane_source)
+            largest = pack_patches(self.lines, self.source.block, self.source.below, plan.all_blocks, self.planes,
+                                   self.steps, rows * layout.width)
+            self._keep(largest)
+        else:
+            clear_rows(self.lines, LINE, plan.blocks, row, count, self.source)
+        for block in range(0, plan.all_blocks, plan.blocks):
+            blocks = min(plan.blocks, plan.all_blocks - block)
+            if not plan.patches:
+                self._keep(pack_rows(self.lines, x, image, self.channels, block, blocks, row, count, self.source,
+                                     self.scratch))
+            place, sums = weights, self.sums
+            for part in plan.parts:
+                band = Band(row, rows, c.grid[1], layout.width, block, blocks, plan.all_blocks,
+                            4 * part.size * blocks <= _WEIGHTS_BYTES * plan.all_blocks, part.square)
+                result = Result(start, size[0], size[1], c.step, part.result, part.form, bias, relu)
+                multiply(self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums, band, y, result,
+                         self.scratch)
+                place += part.size
+                sums = sums[part.sums(plan.rows * layout.width) * (plan.blocks < plan.all_blocks):]
+
+    def _keep(self, largest: np.float32) -> None:
+        if largest > self.largest or np.isnan(largest):
+            self.largest = largest

@@ -1,0 +1,506 @@
+"""The loops of a convolution on the matrix unit: pack a band of x, multiply, write rows of y.
+
+Arrays are flat; `matrix_unit_plan` says what lies where.  Positions are numbered i·pitch + j within a band, and a group
+of tiles is as many neighbouring ones as there are accumulators for, beside one or two blocks of 16 outputs.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
+from tinyseg.kernels.cpu.vector import (
+    LANES,
+    interleave,
+    load,
+    load_part,
+    magnitude,
+    maximum,
+    prefetch,
+    scatter,
+    splat,
+    store,
+    store_part,
+    transpose_square,
+)
+
+__all__ = ["DIRECT", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_rows",
+           "multiply", "pack_patches", "pack_planes", "pack_rows", "pack_tiles"]
+
+TILE = LINE * LINE                                   # elements
+SCRATCH = 4 * 6 * TILE                               # elements a thread needs for accumulators and their transposes
+DIRECT, SCATTERED = 0, -1                            # see `Result.form`
+
+
+class Source(NamedTuple):
+    """x, and where its rows go: lines of a `Layout`, in elements.
+
+    stride, first    row i of a plane, for the positions from row p on, is x's row stride·(p + first + i) + remainder
+    pitch            from a row to the next
+    block, below     to the next block of channels; to the lower halves, 0 where there are none
+    planes, plane, lead    planes side by side in a row plane, their size, and what comes before their first row
+    row_planes, columns    see `Layout`
+    """
+
+    height: int
+    width: int
+    stride: int
+    first: int
+    pitch: int
+    block: int
+    below: int
+    planes: int
+    plane: int
+    lead: int
+    row_planes: np.ndarray
+    columns: np.ndarray
+
+
+class Band(NamedTuple):
+    """What one turn multiplies: rows of positions by blocks of channels.
+
+    row, rows          the first row, and how many
+    positions, pitch   in a row, and from one to the next
+    block, blocks      the first block of channels, and how many
+    all_blocks         of the weights
+    weights_stay       do the weights fit the cache?  Then positions outside, else outputs outside
+    square             2 x 2 accumulators, tiles by blocks of outputs; else 6 x 1
+    """
+
+    row: int
+    rows: int
+    positions: int
+    pitch: int
+    block: int
+    blocks: int
+    all_blocks: int
+    weights_stay: bool
+    square: bool
+
+
+class Result(NamedTuple):
+    """y, one image or group of it, and what becomes of sums.
+
+    start, height, width   of the image
+    step                   rows and columns of y from a position to the next
+    outputs                (4, M), see `Part`
+    form                   k > 0: the columns of k consecutive outputs come between one another;
+                           DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything
+    bias, relu             for each channel; cut off below 0?
+    """
+
+    start: int
+    height: int
+    width: int
+    step: tuple[int, int]
+    outputs: np.ndarray
+    form: int
+    bias: np.ndarray
+    relu: bool
+
+
+# ---- packing -------------------------------------------------------------------------------------------------------
+
+@jit
+def pack_tiles(tiles, place, below, weight, start, outputs, output, inputs):
+    """The tiles of one block of outputs: one for each 32 numbers of `inputs`.  Returns the largest magnitude."""
+    largest = splat(0)
+    size = 2 * TILE if below else TILE
+    for k in range(len(inputs) // 32):
+        largest = pack_tile(tiles, place + k * size, below, weight, start, outputs, output, inputs, 32 * k, largest)
+    return _largest(largest)
+
+
+@jit
+def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scratch):
+    """Blocks of 32 channels of the rows of x that `count` rows of a plane want.  Returns the largest magnitude.
+
+    channels    where each channel begins in the image
+    """
+    largest = splat(0)
+    width, cells = source.width, source.height * source.width
+    begin = max(0, (row + source.first) * source.stride) * width
+    end = min(source.height, (row + source.first + count) * source.stride) * width
+    for b in range(blocks):
+        base, channel = b * source.block, 32 * (block + b)
+        for number in range(begin, end, LINE):
+            cell = max(0, min(number, cells - LINE))
+            h, w = cell // width, cell % width
+            if w + LINE <= width:
+                plane_row = _plane_row(source, h, row, count)
+                if plane_row < 0:
+                    continue
+                column = source.columns[0, w]
+                if len(source.columns) == 1 and column >= 0 and source.columns[0, w + LINE - 1] == column + LINE - 1:
+                    place = base + LINE * (plane_row + column)
+                    largest = magnitude(largest, _pack(lines, place, source.below, x, image + cell, channels, channel))
+                    continue
+            below = TILE if source.below else 0
+            largest = magnitude(largest, _pack(scratch, 0, below, x, image + cell, channels, channel))
+            plane_row = _plane_row(source, h, row, count)
+            for k in range(LINE):
+                if plane_row >= 0:
+                    for plane in range(len(source.columns)):
+                        column = source.columns[plane, w]
+                        if column >= 0:
+                            place = base + LINE * (plane_row + column)
+                            store(lines, place, load(scratch, LINE * k))
+                            if source.below:
+                                store(lines, place + source.below, load(scratch, TILE + LINE * k))
+                w += 1
+                if w == width:
+                    w, h = 0, h + 1
+                    plane_row = _plane_row(source, h, row, count)
+    return _largest(largest)
+
+
+@jit
+def _plane_row(source, h, row, count):
+    """The line where row h of x begins, or -1."""
+    plane, i = source.row_planes[h % source.stride], h // source.stride - row - source.first
+    return plane + i * source.pitch if plane >= 0 and 0 <= i < count else -1
+
+
+@jit
+def _pack(lines, place, below, x, index, channels, channel):
+    if below:
+        return pack_split_lines(lines, place, below, x, index, channels, channel)
+    return pack_lines(lines, place, x, index, channels, channel)
+
+
+@jit
+def clear_rows(lines, line, blocks, row, count, source):
+    """Zeros where a plane's row is none of x.  A line has `line` elements."""
+    for remainder in range(source.stride):
+        plane_row = source.row_planes[remainder]
+        for i in range(count):
+            h = (row + source.first + i) * source.stride + remainder
+            if plane_row >= 0 and not 0 <= h < source.height:
+                for b in range(blocks):
+                    for plane in range(source.planes):
+                        place = b * source.block + line * (plane_row + plane * source.plane + source.lead
+                                                           + i * source.pitch)
+                        for k in range(place, place + line * source.pitch):
+                            lines[k] = 0
+                        if source.below:
+                            for k in range(place + source.below, place + source.below + line * source.pitch):
+                                lines[k] = 0
+
+
+@jit
+def pack_planes(planes, x, image, channels, row, count, source):
+    """As `pack_rows`, but numbers in place of lines, and channels in place of blocks."""
+    begin = max(0, (row + source.first) * source.stride)
+    end = min(source.height, (row + source.first + count) * source.stride)
+    for c in range(len(channels)):
+        for h in range(begin, end):
+            plane_row = _plane_row(source, h, row, count)
+            if plane_row >= 0:
+                first = image + channels[c] + h * source.width
+                for plane in range(len(source.columns)):
+                    columns = source.columns[plane]
+                    for w in range(source.width):
+                        if columns[w] >= 0:
+                            planes[c * source.block + plane_row + columns[w]] = x[first + w]
+
+
+@jit
+def pack_patches(lines, block, below, blocks, planes, steps, positions):
+    """Lines that hold, in place of channels, whatever numbers of the planes lie at `steps` from a position."""
+    largest = splat(0)
+    for b in range(blocks):
+        for position in range(0, positions, LINE):
+            place = b * block + LINE * position
+            largest = magnitude(largest, _pack(lines, place, below, planes, position, steps, 32 * b))
+    return _largest(largest)
+
+
+@jit
+def _largest(vector):
+    """The largest lane; no lane is negative.  NaN is larger than all."""
+    numbers = np.empty(LANES, np.float32)
+    store(numbers, 0, vector)
+    largest = numbers[0]
+    for number in numbers:
+        if number > largest or number != number:
+            largest = number
+    return largest
+
+
+# ---- multiplying ---------------------------------------------------------------------------------------------------
+
+@jit
+def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, result, scratch):
+    """Multiply the packed band by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
+
+    offsets     elements from a position to what each tap reads
+    tap_rows    the row of x that each tap reads at the positions of row 0
+    """
+    begin_tiles()
+    across, along = (2, 2) if band.square else (1, 6)
+    groups = -(-band.rows * band.pitch // (along * LINE))
+    outputs = -(-result.outputs.shape[1] // (across * LINE))
+    for turn in range(groups * outputs):
+        group, output = (turn // outputs, turn % outputs) if band.weights_stay else (turn % groups, turn // groups)
+        position = group * along * LINE
+        first, last = _taps(tap_rows, band.row + position // band.pitch,
+                            band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
+        kept = (group * outputs + output) * across * along * TILE
+        if band.square:
+            _two_by_two(lines, LINE * position, source, tiles, weights, offsets, first, last, band, 2 * output,
+                        min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
+        else:
+            _six_by_one(lines, LINE * position, source, tiles, weights, offsets, first, last, band, output, sums, kept,
+                        scratch)
+        if band.block + band.blocks == band.all_blocks:
+            for k in range(across):
+                _finish(scratch, k * along * TILE, along, position, (across * output + k) * LINE, band, y, result)
+    end_tiles()
+
+
+@jit
+def _taps(tap_rows, top, bottom, source):
+    """The first and the last-plus-one tap that reads a row of x at positions from row `top` to row `bottom`."""
+    first, last = 0, len(tap_rows)
+    while first < last and bottom * source.stride + tap_rows[first] < 0:
+        first += 1
+    while first < last and top * source.stride + tap_rows[last - 1] >= source.height:
+        last -= 1
+    return first, last
+
+
+@jit
+def _six_by_one(lines, position, source, tiles, weights, offsets, first, last, band, output, sums, kept, scratch):
+    """Six tiles of positions by one block of outputs, into scratch or `sums`."""
+    if band.block:
+        _exchange_six(sums, kept, True)
+    else:
+        tile_zero(0)
+        tile_zero(1)
+        tile_zero(2)
+        tile_zero(3)
+        tile_zero(4)
+        tile_zero(5)
+    taps, size = len(offsets), 2 * TILE if source.below else TILE
+    for b in range(band.blocks):
+        tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
+        line = position + b * source.block
+        for t in range(first, last):
+            if source.below:
+                _six(lines, line + offsets[t], tiles, tile + TILE)
+                _six(lines, line + offsets[t], tiles, tile)
+                _six(lines, line + offsets[t] + source.below, tiles, tile)
+            else:
+                _six(lines, line + offsets[t], tiles, tile)
+            tile += size
+    if band.block + band.blocks == band.all_blocks:
+        _exchange_six(scratch, 0, False)
+    else:
+        _exchange_six(sums, kept, False)
+
+
+@jit
+def _six(lines, line, tiles, tile):
+    tile_load(7, tiles, tile, LINE)
+    tile_load(6, lines, line, LINE)
+    tile_dot(0, 6, 7)
+    _ahead(tiles, tile + 1024)
+    tile_load(6, lines, line + TILE, LINE)
+    tile_dot(1, 6, 7)
+    _ahead(tiles, tile + 1024 + 4 * LINE)
+    tile_load(6, lines, line + 2 * TILE, LINE)
+    tile_dot(2, 6, 7)
+    _ahead(tiles, tile + 1024 + 8 * LINE)
+    tile_load(6, lines, line + 3 * TILE, LINE)
+    tile_dot(3, 6, 7)
+    _ahead(tiles, tile + 1024 + 12 * LINE)
+    tile_load(6, lines, line + 4 * TILE, LINE)
+    tile_dot(4, 6, 7)
+    tile_load(6, lines, line + 5 * TILE, LINE)
+    tile_dot(5, 6, 7)
+
+
+@jit
+def _ahead(tiles, tile):
+    prefetch(tiles, tile)
+    prefetch(tiles, tile + LINE)
+    prefetch(tiles, tile + 2 * LINE)
+    prefetch(tiles, tile + 3 * LINE)
+
+
+@jit
+def _exchange_six(array, place, inwards):
+    if inwards:
+        tile_load(0, array, place, LINE)
+        tile_load(1, array, place + TILE, LINE)
+        tile_load(2, array, place + 2 * TILE, LINE)
+        tile_load(3, array, place + 3 * TILE, LINE)
+        tile_load(4, array, place + 4 * TILE, LINE)
+        tile_load(5, array, place + 5 * TILE, LINE)
+    else:
+        tile_store(0, array, place, LINE)
+        tile_store(1, array, place + TILE, LINE)
+        tile_store(2, array, place + 2 * TILE, LINE)
+        tile_store(3, array, place + 3 * TILE, LINE)
+        tile_store(4, array, place + 4 * TILE, LINE)
+        tile_store(5, array, place + 5 * TILE, LINE)
+
+
+@jit
+def _two_by_two(lines, position, source, tiles, weights, offsets, first, last, band, output, other, sums, kept,
+                scratch):
+    """Two tiles of positions by two blocks of outputs, `output` and `other`."""
+    if band.block:
+        _exchange_four(sums, kept, True)
+    else:
+        tile_zero(0)
+        tile_zero(1)
+        tile_zero(2)
+        tile_zero(3)
+    taps, size = len(offsets), 2 * TILE if source.below else TILE
+    for b in range(band.blocks):
+        tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
+        beside = tile + (other - output) * band.all_blocks * taps * size
+        line = position + b * source.block
+        for t in range(first, last):
+            if source.below:
+                _twelve(lines, line + offsets[t], line + offsets[t] + source.below, tiles, tile, beside)
+            else:
+                _four(lines, line + offsets[t], tiles, tile, beside)
+            tile += size
+            beside += size
+    if band.block + band.blocks == band.all_blocks:
+        _exchange_four(scratch, 0, False)
+    else:
+        _exchange_four(sums, kept, False)
+
+
+@jit
+def _four(lines, line, tiles, tile, beside):
+    tile_load(4, lines, line, LINE)
+    tile_load(6, tiles, tile, LINE)
+    tile_dot(0, 4, 6)
+    _ahead(tiles, tile + 1024)
+    _ahead(tiles, tile + 1024 + 4 * LINE)
+    tile_load(7, tiles, beside, LINE)
+    tile_dot(2, 4, 7)
+    _ahead(tiles, tile + 1024 + 8 * LINE)
+    _ahead(tiles, tile + 1024 + 12 * LINE)
+    tile_load(5, lines, line + TILE, LINE)
+    tile_dot(1, 5, 6)
+    _ahead(tiles, beside + 1024)
+    _ahead(tiles, beside + 1024 + 4 * LINE)
+    tile_dot(3, 5, 7)
+    _ahead(tiles, beside + 1024 + 8 * LINE)
+    _ahead(tiles, beside + 1024 + 12 * LINE)
+
+
+@jit
+def _twelve(lines, line, lower, tiles, tile, beside):
+    """upper · lower, upper · upper, lower · upper: each accumulator rests for three products after one of its own."""
+    tile_load(4, lines, line, LINE)
+    tile_load(6, tiles, tile + TILE, LINE)
+    tile_dot(0, 4, 6)
+    tile_load(7, tiles, beside + TILE, LINE)
+    tile_dot(2, 4, 7)
+    _ahead(tiles, tile + 1024)
+    tile_load(5, lines, line + TILE, LINE)
+    tile_dot(1, 5, 6)
+    _ahead(tiles, tile + 1024 + 4 * LINE)
+    tile_dot(3, 5, 7)
+    _ahead(tiles, tile + 1024 + 8 * LINE)
+    tile_load(6, tiles, tile, LINE)
+    tile_dot(0, 4, 6)
+    _ahead(tiles, tile + 1024 + 12 * LINE)
+    tile_load(7, tiles, beside, LINE)
+    tile_dot(2, 4, 7)
+    _ahead(tiles, tile + 1024 + 16 * LINE)
+    tile_dot(1, 5, 6)
+    _ahead(tiles, tile + 1024 + 20 * LINE)
+    tile_dot(3, 5, 7)
+    _ahead(tiles, tile + 1024 + 24 * LINE)
+    tile_load(4, lines, lower, LINE)
+    tile_dot(0, 4, 6)
+    _ahead(tiles, tile + 1024 + 28 * LINE)
+    tile_dot(2, 4, 7)
+    tile_load(5, lines, lower + TILE, LINE)
+    tile_dot(1, 5, 6)
+    tile_dot(3, 5, 7)
+
+
+@jit
+def _exchange_four(array, place, inwards):
+    """Accumulators 0 and 1 are the two tiles of positions for one block of outputs, 2 and 3 for the other."""
+    if inwards:
+        tile_load(0, array, place, LINE)
+        tile_load(1, array, place + TILE, LINE)
+        tile_load(2, array, place + 2 * TILE, LINE)
+        tile_load(3, array, place + 3 * TILE, LINE)
+    else:
+        tile_store(0, array, place, LINE)
+        tile_store(1, array, place + TILE, LINE)
+        tile_store(2, array, place + 2 * TILE, LINE)
+        tile_store(3, array, place + 3 * TILE, LINE)
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+@jit
+def _finish(scratch, place, tiles, position, output, band, y, result):
+    """Write the sums of 16 outputs at neighbouring positions, from scratch[place] on."""
+    count = min(LINE, result.outputs.shape[1] - output)
+    length = tiles * LINE
+    if result.form == DIRECT:
+        for k in range(length):
+            i, j = (position + k) // band.pitch, (position + k) % band.pitch
+            if j < band.positions and i < band.rows:
+                _write_run(scratch, place + k * LINE, LINE, 0, band.row + i, j, output, y, result)
+        return
+    rows = 2 * 6 * TILE                              # where the transposes go
+    for k in range(tiles):
+        transpose_square(scratch, place + k * TILE, LINE, scratch, rows + k * LINE, length)
+    if result.form == 2:
+        for o in range(0, count, 2):
+            for k in range(0, length, LINE):
+                row = rows + o * length + k
+                even, odd = interleave((load(scratch, row), load(scratch, row + length)))
+                store(scratch, o * length + 2 * k, even)
+                store(scratch, o * length + 2 * k + LINE, odd)
+        rows = 0
+    k = 0
+    while k < length:
+        i, j = (position + k) // band.pitch, (position + k) % band.pitch
+        run = min(length - k, band.pitch - j)
+        if i < band.rows and j < band.positions:
+            together = max(1, result.form)
+            for o in range(0, count, together):
+                _write_run(scratch, rows + o * length + k * together, min(run, band.positions - j) * together, 1,
+                           band.row + i, j, output + o, y, result)
+        k += run
+
+
+@jit
+def _write_run(scratch, place, count, position_step, i, j, output, y, result):
+    """Write `count` sums to y from position (i, j) on, as far as they lie inside.
+
+    position_step    0: they are columns side by side, whatever the step; 1: of one position each, or of `form`
+    """
+    channel = result.outputs[1, output]
+    h = i * result.step[0] + result.outputs[2, output]
+    w = j * result.step[1] + result.outputs[3, output]
+    step = result.step[1] if position_step and result.form == SCATTERED else 1
+    if not 0 <= h < result.height:
+        return
+    first, last = max(0, -(w // step)), min(count, (result.width - 1 - w) // step + 1)
+    start = result.start + (channel * result.height + h) * result.width + w
+    bias = result.bias[channel]
+    for k in range(first, last, LINE):
+        sums = load_part(scratch, place + k, last - k) + bias
+        if result.relu:
+            sums = maximum(splat(0), sums)           # in this order NaN stays
+        if step > 1:
+            scatter(y, start + k * step, step, sums, last - k)
+        else:
+            store_part(y, start + k, sums, last - k)
