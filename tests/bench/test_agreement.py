@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from measured_layers import LAYERS
 
+from tinyseg import precision
 from tinyseg.bench import operands as room
 from tinyseg.bench.candidates import Algorithm, Mine, contenders
 from tinyseg.bench.harness import measure, measure_layer, places
@@ -14,6 +15,8 @@ from tinyseg.bench.layers import DIRECTIONS, Layer
 from tinyseg.bench.operands import Operands, error_of, reference
 from tinyseg.bench.timing import Settings
 from tinyseg.bench.user import UserKernel
+from tinyseg.kernels import registry
+from tinyseg.kernels.cpu import im2col
 from tinyseg.kernels.foreign import ForeignKernel
 from tinyseg.kernels.registry import run
 
@@ -146,3 +149,18 @@ def test_a_wrong_reference_is_noticed(monkeypatch):
 def test_operands_are_drawn_from_the_seed():
     assert np.array_equal(Operands(LAYER, 3).x, Operands(LAYER, 3).x)
     assert not np.array_equal(Operands(LAYER, 3).x, Operands(LAYER, 4).x)
+
+
+def test_a_choice_is_measured_at_its_precision(monkeypatch):
+    monkeypatch.setattr(registry, "_kernels", {})
+    seen = []
+
+    def coarse(x, weight, geometry):
+        seen.append(precision.get_float32_matmul_precision())
+        return im2col.conv2d(x, weight, geometry) * np.float32(1.002)
+
+    registry.register("conv2d", "coarse", coarse, precision="medium")
+    found, = measure_layer(LAYER, "forward", contenders([], chosen=["auto@medium"]), QUICK)
+    assert (found.status, found.precision) == ("measured", "medium")
+    assert set(seen) == {"medium"}
+    assert precision.get_float32_matmul_precision() == "high"

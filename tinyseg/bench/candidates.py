@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tinyseg import precision
 from tinyseg.bench.layers import Layer
 from tinyseg.bench.operands import Operands, kernel_call
 from tinyseg.bench.user import UserKernel
@@ -19,6 +20,8 @@ __all__ = ["TORCH", "Algorithm", "Candidate", "Mine", "Torch", "contenders"]
 
 FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itself are for reading, not for speed
 FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
+AUTO = tuple(f"auto@{level}" for level in precision.LEVELS)
+_OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
 TORCH = {"torch": "PyTorch, float32", "torch-channels-last": "PyTorch, float32, channels last",
          "torch-bf16": "PyTorch, bfloat16, channels last"}
 
@@ -39,29 +42,48 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A registered kernel, called as a network calls it."""
+    """A registered kernel, called as a network calls it; "auto@medium" is the choice at that precision."""
 
     name: str
-    tolerance: float = FLOAT32
+
+    @property
+    def algorithm(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def level(self) -> str:
+        return self.name.partition("@")[2] or precision.get_float32_matmul_precision()
+
+    @property
+    def tolerance(self) -> float:
+        known = [find(o, self.algorithm).precision for o in _OPERATIONS if self.algorithm in algorithms(o)]
+        return max(FLOAT32, *(precision.ERRORS[level] for level in (known or [self.level])))
 
     def refuses(self, layer: Layer, direction: str) -> str | None:
         operation = _operation(layer, direction)
-        if self.name not in algorithms(operation):
+        if self.algorithm == "auto":
+            return None
+        if self.algorithm not in algorithms(operation):
             return f"there is none for {operation}"
         if layer.flops > FLOP_LIMITS.get(self.name, np.inf):
             return f"only up to {FLOP_LIMITS[self.name]:.0e} flops"
-        return find(operation, "auto" if self.name == "auto" else self.name).refuses(layer.geometry)
+        return find(operation, self.algorithm).cannot(layer.geometry, "float32")
 
     def prepare(self, operands, direction):
         layer, geometry = operands.layer, operands.layer.geometry
         operation = _operation(layer, direction)
+
+        def call(*arrays):
+            def run():
+                with precision.float32_matmul_precision(self.level):
+                    return registry.run(operation, *arrays, geometry, algorithm=self.algorithm)
+            return run
         if layer.operation == "max_pool2d":
             if direction == "forward":
-                return (lambda: registry.run(operation, operands.x, geometry, algorithm=self.name)), lambda y: y[0]
-            grad, indices = operands.grad, operands.indices
-            return (lambda: registry.run(operation, grad, indices, geometry, algorithm=self.name)), np.asarray
+                return call(operands.x), lambda y: y[0]
+            return call(operands.grad, operands.indices), np.asarray
         _, first, second = kernel_call(layer, direction, *operands.of(direction))
-        return (lambda: registry.run(operation, first, second, geometry, algorithm=self.name)), np.asarray
+        return call(first, second), np.asarray
 
 
 @dataclass(frozen=True)
@@ -139,13 +161,13 @@ def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,
                chosen: Sequence[str] = ()) -> list[Candidate]:
     """The competitors: the user's kernel first, then the algorithms (all, or the `chosen`), then PyTorch.
 
+    chosen     names of algorithms, or of AUTO
     against    names of TORCH, [] for none, None for "torch" if it is installed
     """
-    operations = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
-    known = list(dict.fromkeys(name for operation in operations for name in algorithms(operation)))
+    known = list(dict.fromkeys(name for operation in _OPERATIONS for name in algorithms(operation)))
     for name in chosen:
-        if name not in known:
-            raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join(known)}")
+        if name not in (*known, "auto", *AUTO):
+            raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join(known)}, auto, {', '.join(AUTO)}")
     if against is None:
         against = ["torch"] if has_torch() else []
     for name in against:
