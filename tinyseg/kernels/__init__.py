@@ -20,6 +20,19 @@ for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
              epilogue=_operation != "conv2d_weight_grad")
 
 
+def _no_winograd(geometry: ConvGeometry) -> str | None:
+    if geometry.kernel_size == (3, 3) and geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1:
+        return None
+    return "Winograd's F(m x m, 3x3) needs kernel 3x3, stride 1, dilation 1 and one group"
+
+
+for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
+    for _algorithm, _precision in (("winograd4", "high"), ("winograd2", "highest")):
+        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", refuses=_no_winograd,
+                 epilogue=_operation != "conv2d_weight_grad", dtypes=("float32",), precision=_precision,
+                 transforms=True)
+
+
 def autotune(enabled: bool = True) -> None:
     """From now on let "auto" mean the algorithm measured to be the fastest; see `tune`."""
     from tinyseg.kernels import tune

@@ -25,6 +25,7 @@ class Kernel:
     refuses      maps a ConvGeometry to the reason why this kernel cannot do it, or to None when it can
     dtypes       of the arrays that it takes; empty: all
     precision    how exact it is; "auto" takes only kernels that the chosen precision permits, see `precision`
+    transforms   does it multiply sums of its operands?  Its error is then relative to the largest result, not to each
     suits        is it the one to take for this geometry and these shapes of the arrays, if it can?  For "auto" alone
     epilogue     does it take `bias` and `relu`, and apply them to the result before writing it?
     definition   is it here to be read and compared with?  Never the choice of "auto" while there is another
@@ -37,6 +38,7 @@ class Kernel:
     refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None
     dtypes: tuple[str, ...] = ()
     precision: str = "highest"
+    transforms: bool = False
     suits: Callable[..., bool] = lambda geometry, *shapes: True
     epilogue: bool = False
     definition: bool = False
@@ -61,7 +63,7 @@ def register(operation: str, algorithm: str, source: str | Callable[..., Any], *
              **properties: Any) -> None:
     """Add a kernel, or replace the one of the same name.  `"auto"` prefers what was registered earlier.
 
-    properties    `refuses`, `dtypes`, `precision`, `suits`, `epilogue`; see `Kernel`
+    properties    `refuses`, `dtypes`, `precision`, `transforms`, `suits`, `epilogue`; see `Kernel`
     """
     if algorithm == "auto":
         raise ArgumentError('register: "auto" is the choice among algorithms; give the kernel a name of its own')

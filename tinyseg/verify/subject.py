@@ -162,7 +162,7 @@ def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[s
         return registry.run(op.registered, *arguments, algorithm=algorithm)
     kernel = registry.find(op.registered, algorithm)
     supported = frozenset({*(op.options if supports is None else supports), ASYMMETRIC})
-    if options["tolerance"] is None and kernel.precision != LEVELS[0]:
+    if options["tolerance"] is None and (kernel.transforms or kernel.precision != LEVELS[0]):
         options = {**options, "tolerance": ERRORS[kernel.precision]}
     if kernel.dtypes:
         options = {**options, "dtypes": [d for d in options["dtypes"] if d in kernel.dtypes] or kernel.dtypes}
