@@ -76,6 +76,32 @@ def test_batch_norm_gradients(shape):
     gradcheck(lambda x, w, b: F.batch_norm(x, np.ones(3), np.full(3, 4.0), w, b), [normal(shape), weight, bias])
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_relu_in_the_same_pass(training, dtype):
+    rng = np.random.default_rng(0)
+    values = [normal((3, 4, 5, 7)), rng.uniform(-2, 2, 4), rng.uniform(-1, 1, 4)]
+    results = []
+    for together in (True, False):
+        leaves = [tensor(v.astype(dtype), requires_grad=True) for v in values]
+        running = tensor(np.full(4, 2.5, dtype)), tensor(np.full(4, 3.0, dtype))
+        y = F.batch_norm(leaves[0], *running, *leaves[1:], training=training, relu=together)
+        y = y if together else F.relu(y)
+        y.backward(np.random.default_rng(1).standard_normal(y.shape).astype(dtype))
+        results.append([t.numpy() for t in (y.detach(), *(leaf.grad for leaf in leaves), *running)])
+    for a, b in zip(*results, strict=True):
+        assert a.dtype == b.dtype == dtype
+        np.testing.assert_allclose(a, b, rtol=1e-5 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+def test_gradients_with_a_relu():
+    x, weight, bias = normal((3, 2, 4, 5)), np.array([1.5, -0.5]), np.array([0.3, 0.2])
+    gradcheck_directional(lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True, relu=True),
+                          [x, weight, bias])
+    gradcheck_directional(lambda x, w, b: F.batch_norm(x, np.full(2, 3.0), np.full(2, 4.0), w, b, relu=True),
+                          [x, weight, bias])
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_group_norm_gradients(groups):
     weight, bias = np.array([1.5, -0.5, 2.0, 1.0]), np.array([0.1, 0.2, 0.3, 0])

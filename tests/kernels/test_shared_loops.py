@@ -6,43 +6,51 @@ import pytest
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels import axis
-from tinyseg.kernels.cpu import normalize, pool, resample, softmax
+from tinyseg.kernels.cpu import avg_pool, elementwise, normalize, pool, resample, softmax
 from tinyseg.kernels.registry import run
 
-LOOPS = [(normalize, "_moments"), (normalize, "_products"), (normalize, "_affine"), (normalize, "_combination"),
-         (pool, "_max_pool"), (pool, "_scatter"), (resample, "_resample"),
-         (softmax, "_cross_entropy"), (softmax, "_cross_entropy_grad")]
+MODULES = [avg_pool, elementwise, normalize, pool, resample, softmax]
 
 
 def results(n, c, size, dtype):
     """What every operation makes of the same images."""
     rng = np.random.default_rng(0)
     x, grad = rng.standard_normal((2, n, c, size, size)).astype(dtype)
-    geometry = ConvGeometry.pooling((size, size), 3, 2, 1)
-    y, indices = run("max_pool2d", x, geometry)
+    weight, bias = rng.uniform(0.5, 2, (2, c)).astype(dtype)
+    centre = rng.uniform(-1, 1, c)
+    found = []
+    for window in ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2}):
+        geometry = ConvGeometry.pooling((size, size), **window)
+        y, indices = run("max_pool2d", x, geometry)
+        mean = run("avg_pool2d", x, geometry)
+        found += [y, indices, run("max_pool2d_grad", y, indices, geometry),
+                  mean, run("avg_pool2d_grad", mean, geometry)]
     bilinear = axis.bilinear(size, size + 3)
+    found += [run("resample2d", x, bilinear, bilinear), run("resample2d", x, bilinear.T.T, bilinear.T.T)]
 
-    planes, logits = (x.reshape(n * c, -1), grad.reshape(n * c, -1)), x.reshape(n, c, -1)
-    mean, variance = run("plane_moments", planes[0])
+    for sizes in ((n, c, 1), (1, n, c)):
+        y, mean, variance = run("normalize", x, weight, bias, sizes, 1e-5, True)
+        found += [y, mean, variance,
+                  *run("normalize_grad", grad, x, weight, bias, mean, variance, sizes, 1e-5, True)]
+    y = run("relu", x)
+    found += [y, run("relu_grad", grad, y), run("affine", x, centre, weight, bias, False), run("channel_sums", x),
+              *run("channel_products", grad, x, centre), run("concatenate", 1, x, y, grad), run("copy", x[:, 1:])]
+
+    logits = x.reshape(n, c, -1)
     probability, logsumexp = run("softmax", logits)
     target = rng.integers(-1, c, logsumexp.shape)
-    weights = rng.uniform(0.5, 2, c).astype(dtype), rng.uniform(0.5, 2, logsumexp.shape).astype(dtype)
-    return [y, indices, run("max_pool2d_grad", y, indices, geometry),
-            run("resample2d", x, bilinear, bilinear), run("resample2d", x, bilinear.T.T, bilinear.T.T),
-            mean, variance, *run("plane_products", planes[1], planes[0], mean),
-            run("plane_affine", planes[0], mean, variance),
-            run("plane_combination", planes[1], planes[0], mean, variance, mean),
-            probability, logsumexp,
-            *run("cross_entropy", logits, logsumexp, target, *weights, 0.1, -1)[:2],
-            run("cross_entropy_grad", probability, target, *weights, 0.1, -1)]
+    weights = weight, rng.uniform(0.5, 2, logsumexp.shape).astype(dtype)
+    found += [probability, logsumexp, *run("cross_entropy", logits, logsumexp, target, *weights, 0.1, -1)[:2],
+              run("cross_entropy_grad", probability, target, *weights, 0.1, -1)]
+    return found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bodies_are_plain_python(dtype, monkeypatch):
     compiled = results(2, 3, 6, dtype)
-    for module, name in LOOPS:
-        body = getattr(module, name)
-        monkeypatch.setattr(module, name, getattr(body, "py_func", body))
+    for module in MODULES:
+        for name, body in vars(module).items():
+            monkeypatch.setattr(module, name, getattr(body, "py_func", body))
     for a, b in zip(compiled, results(2, 3, 6, dtype), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, **({"rtol": 1e-6, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-13}))

@@ -85,6 +85,9 @@ class Concatenate(Function):
         for x in xs:
             end += x.shape[axis]
             self._ends.append(end)
+        return self.join(axis, *xs)
+
+    def join(self, axis: int, *xs: Array) -> Array:
         return namespace(*xs).concat(xs, axis=axis)
 
     def backward(self, grad):

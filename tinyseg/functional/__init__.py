@@ -2,9 +2,7 @@
 
 from tinyseg.autograd import (
     abs,
-    cat,
     clip,
-    concatenate,
     exp,
     flatten,
     log,
@@ -29,6 +27,7 @@ from tinyseg.functional.activation import (
     softmax,
     tanh,
 )
+from tinyseg.functional.concatenate import cat, concatenate
 from tinyseg.functional.conv import conv2d, conv_transpose2d
 from tinyseg.functional.linear import linear
 from tinyseg.functional.loss import binary_cross_entropy_with_logits, cross_entropy, dice_loss, focal_loss

@@ -16,5 +16,13 @@ register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix", definiti
 for operation in ("softmax", "cross_entropy", "cross_entropy_grad"):
     register(operation, "blocks", "tinyseg.kernels.cpu.softmax")
 
-for operation in ("plane_moments", "plane_products", "plane_affine", "plane_combination"):
-    register(operation, "planes", "tinyseg.kernels.cpu.normalize")
+for operation in ("normalize", "normalize_grad", "affine"):
+    register(operation, "vectors", "tinyseg.kernels.cpu.normalize", dtypes=("float32",))
+    register(operation, "numpy", "tinyseg.kernels.cpu.normalize_definition", definition=True)
+
+for operation in ("relu", "relu_grad", "channel_sums", "channel_products"):
+    register(operation, "vectors", "tinyseg.kernels.cpu.elementwise", dtypes=("float32",))
+    register(operation, "numpy", "tinyseg.kernels.cpu.elementwise_definition", definition=True)
+
+for operation in ("concatenate", "copy"):
+    register(operation, "pieces", "tinyseg.kernels.cpu.elementwise")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import tinyseg.functional as F
 from tinyseg import nn
 from tinyseg.arithmetic import pair
-from tinyseg.autograd import Tensor, concatenate
+from tinyseg.autograd import Tensor
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.nn import init
 
@@ -77,7 +77,7 @@ class Up(nn.Module):
             skip = skip[:, :, dh // 2:dh // 2 + x.shape[2], dw // 2:dw // 2 + x.shape[3]]
         elif dh or dw:
             x = F.pad(x, (dw // 2, dw - dw // 2, dh // 2, dh - dh // 2))
-        return self.conv(concatenate([skip, x], dim=1))
+        return self.conv(F.concatenate([skip, x], dim=1))
 
 
 class OutConv(nn.Module):

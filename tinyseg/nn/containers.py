@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from tinyseg.errors import ArgumentError
+from tinyseg.nn.activations import ReLU
 from tinyseg.nn.module import Module
 
 __all__ = ["Identity", "ModuleList", "Sequential"]
@@ -54,6 +55,8 @@ class Sequential(_Indexed):
     """Modules applied one after the other.
 
     modules    the modules, or one mapping of names to modules; the names become part of the parameters' names
+
+    A convolution or batch normalisation that a ReLU follows does the ReLU's work while it writes its result.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]):
@@ -65,9 +68,24 @@ class Sequential(_Indexed):
                 self.append(module)
 
     def forward(self, x: Any) -> Any:
-        for module in self.children():
-            x = module(x)
+        modules = list(self.children())
+        while modules:
+            module = modules.pop(0)
+            if modules and _takes(module, modules[0]):
+                modules.pop(0)
+                x = module(x, relu=True)             # one pass over memory for both
+            else:
+                x = module(x)
         return x
+
+
+def _takes(module: Module, following: Module) -> bool:
+    """Whether a module can cut its result off below 0 itself in place of the ReLU that follows.
+
+    Not a subclass of one that can: its forward may be another.  Who hooks one of the two sees both at work.
+    """
+    return (type(following) is ReLU and "takes_relu" in vars(type(module))
+            and not (module._forward_hooks or following._forward_hooks))
 
 
 class ModuleList(_Indexed):

@@ -65,6 +65,8 @@ class Conv2d(_Convolution):
     (N, C, H, W) -> (N, O, H', W') with H' = floor((H + 2p - d(K_h-1) - 1) / s) + 1.
     """
 
+    takes_relu = True                                # forward(x, relu=True) also does what nn.ReLU would do next
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1,
                  padding: str | Size | Sides = 0, dilation: Size = 1, groups: int = 1, bias: bool = True,
                  algorithm: str = "auto"):
@@ -76,9 +78,9 @@ class Conv2d(_Convolution):
         self._check("Conv2d")
         self._create((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-                        self.algorithm)
+                        self.algorithm, relu)
 
 
 class ConvTranspose2d(_Convolution):
@@ -92,6 +94,8 @@ class ConvTranspose2d(_Convolution):
     (N, C, H, W) -> (N, O, H', W') with H' = (H-1)s - 2p + d(K_h-1) + 1 + output_padding.
     """
 
+    takes_relu = True                                # forward(x, relu=True) also does what nn.ReLU would do next
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Size = 0,
                  output_padding: Size = 0, groups: int = 1, bias: bool = True, dilation: Size = 1,
                  algorithm: str = "auto"):
@@ -103,9 +107,9 @@ class ConvTranspose2d(_Convolution):
         self._check("ConvTranspose2d")
         self._create((in_channels, out_channels // groups, *self.kernel_size), out_channels, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding,
-                                  self.groups, self.dilation, self.algorithm)
+                                  self.groups, self.dilation, self.algorithm, relu)
 
 
 class Linear(Module):

@@ -25,6 +25,8 @@ class BatchNorm2d(Module):
     `eval()` the running values are used.  A batch with one value for each channel cannot be trained on.
     """
 
+    takes_relu = True                                # forward(x, relu=True) also does what nn.ReLU would do next
+
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True):
         if num_features < 1 or eps < 0 or (momentum is not None and not 0 <= momentum <= 1):
@@ -39,7 +41,7 @@ class BatchNorm2d(Module):
         self.register_buffer("running_var", np.ones(num_features, np.float32) if keeps else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if keeps else None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
         if x.ndim != 4 or x.shape[1] != self.num_features:
             raise ShapeError(f"BatchNorm2d: input of shape {x.shape}; needs (N, {self.num_features}, H, W)")
         momentum = self.momentum
@@ -49,7 +51,7 @@ class BatchNorm2d(Module):
             if momentum is None:
                 momentum = 1 / self.num_batches_tracked.item()
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                            self.training or not self.track_running_stats, momentum or 0.0, self.eps)
+                            self.training or not self.track_running_stats, momentum or 0.0, self.eps, relu)
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Pool", "empty", "empty_like", "pool", "zeros"]
+__all__ = ["ALIGNMENT", "Pool", "empty", "empty_like", "past_cache", "pool", "zeros"]
 
 ALIGNMENT = 64                                       # bytes: a line of the cache, and the widest vector
 _SMALL = 1 << 16                                     # bytes: less is quick to get, and not worth keeping
+_LARGE = 1 << 22                                     # bytes: more has left the second-level cache before it is read
 _SPARE = 1.25                                        # a block may be so much larger than what it is lent for
 
 
@@ -132,6 +133,12 @@ def zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     array = empty(shape, dtype)
     array.fill(0)
     return array
+
+
+def past_cache(array: np.ndarray) -> bool:
+    """Whether to write an array's rows past the cache: it is large, and each row begins at a line."""
+    row = array.itemsize * prod(array.shape[2:])
+    return array.nbytes >= _LARGE and row % ALIGNMENT == 0 and array.__array_interface__["data"][0] % ALIGNMENT == 0
 
 
 def _start_anew() -> None:
