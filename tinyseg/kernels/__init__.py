@@ -4,6 +4,8 @@ The three kernels of a convolution are one bilinear form <y, C(w) x> read in thr
 `conv2d_input_grad` gives x from y and w (and is transposed convolution), `conv2d_weight_grad` gives w from y and x.
 """
 
+from functools import partial
+
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array
 from tinyseg.errors import ShapeError
@@ -13,7 +15,17 @@ from tinyseg.kernels.registry import Kernel, algorithms, find, register, run
 __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register",
            "run"]
 
+
+def _depthwise(operation: str, geometry: ConvGeometry, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """One channel in each group, and few results of it."""
+    channels = {"conv2d": first[1], "conv2d_input_grad": second[1] * geometry.groups}.get(operation, second[1])
+    outputs = second[0] if operation == "conv2d" else first[1]
+    return channels == geometry.groups and outputs <= 4 * channels
+
+
 for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
+    register(_operation, "depthwise", "tinyseg.kernels.cpu.depthwise", suits=partial(_depthwise, _operation),
+             dtypes=("float32",), epilogue=_operation != "conv2d_weight_grad")
     for _algorithm in ("im2col", "direct", "matrix", "loops"):
         register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=_algorithm != "im2col")
     register(_operation, "implicit_gemm", "tinyseg.kernels.cpu.implicit_gemm", dtypes=("float32",),

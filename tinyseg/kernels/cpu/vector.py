@@ -25,9 +25,10 @@ from numba.core import cgutils, config
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
-           "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude", "maximum",
-           "minimum", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store", "store_part",
-           "store_rows", "store_tile", "straddle", "total", "transpose", "transpose_square", "words", "zero_tile"]
+           "fma_rows", "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude",
+           "maximum", "minimum", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store",
+           "store_part", "store_rows", "store_tile", "straddle", "total", "transpose", "transpose_square", "words",
+           "zero_tile"]
 
 
 def _features() -> frozenset[str]:
@@ -119,6 +120,11 @@ def scatter(array, index, step, vector, count):
 def fma(a, b, c):
     """a·b + c."""
     return (a * b + c).astype(np.float32)
+
+
+def fma_rows(a, rows, sums):
+    """The tuple of a·row + sum."""
+    return tuple(fma(a, row, total) for row, total in zip(rows, sums, strict=True))
 
 
 def maximum(a, b):
@@ -470,6 +476,14 @@ def _all_floats(*vectors):
 @compiled(fma, lambda a, b, c: _all_floats(a, b, c))
 def _fma(context, builder, signature, arguments):
     return intrinsic(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.ir, *arguments)
+
+
+@compiled(fma_rows, lambda a, rows, sums: sums if _all_floats(a, *rows, *sums) and len(rows) == len(sums) else None)
+def _fma_rows(context, builder, signature, arguments):
+    factor, (rows, sums) = arguments[0], (cgutils.unpack_tuple(builder, vectors) for vectors in arguments[1:])
+    return context.make_tuple(builder, signature.return_type, [
+        intrinsic(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS.ir, factor, row, total)
+        for row, total in zip(rows, sums, strict=True)])
 
 
 for _function, _comparison in ((maximum, ">"), (minimum, "<")):
