@@ -30,7 +30,10 @@ __all__ = ["DIRECT", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_
            "multiply", "pack_patches", "pack_planes", "pack_rows", "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
-SCRATCH = 4 * 6 * TILE                               # elements a thread needs for accumulators and their transposes
+STRETCH = 384                                        # positions whose sums are written together, in long runs
+_ORDERED = 6 * TILE                                  # where they wait, after the accumulators
+SCRATCH = _ORDERED + 2 * LINE * STRETCH + LINE
+AHEAD = 4 * TILE                                     # weights are fetched so much before they are needed
 DIRECT, SCATTERED = 0, -1                            # see `Result.form`
 
 
@@ -240,23 +243,29 @@ def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, re
     """
     begin_tiles()
     across, along = (2, 2) if band.square else (1, 6)
-    groups = -(-band.rows * band.pitch // (along * LINE))
+    positions = band.rows * band.pitch
+    stretches = -(-positions // STRETCH)
     outputs = -(-result.outputs.shape[1] // (across * LINE))
-    for turn in range(groups * outputs):
-        group, output = (turn // outputs, turn % outputs) if band.weights_stay else (turn % groups, turn // groups)
-        position = group * along * LINE
-        first, last = _taps(tap_rows, band.row + position // band.pitch,
-                            band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
-        kept = (group * outputs + output) * across * along * TILE
-        if band.square:
-            _two_by_two(lines, LINE * position, source, tiles, weights, offsets, first, last, band, 2 * output,
-                        min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
-        else:
-            _six_by_one(lines, LINE * position, source, tiles, weights, offsets, first, last, band, output, sums, kept,
-                        scratch)
-        if band.block + band.blocks == band.all_blocks:
+    finished = band.block + band.blocks == band.all_blocks
+    for turn in range(stretches * outputs):
+        stretch, output = (turn // outputs, turn % outputs) if band.weights_stay else (turn % stretches,
+                                                                                       turn // stretches)
+        begin, end = stretch * STRETCH, min(positions, (stretch + 1) * STRETCH)
+        for position in range(begin, end, along * LINE):
+            first, last = _taps(tap_rows, band.row + position // band.pitch,
+                                band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
+            kept = (position * outputs + output * along * LINE) * across * LINE
+            if band.square:
+                _two_by_two(lines, LINE * position, source, tiles, weights, offsets, first, last, band, 2 * output,
+                            min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
+            else:
+                _six_by_one(lines, LINE * position, source, tiles, weights, offsets, first, last, band, output, sums,
+                            kept, scratch)
+            if finished:
+                _lay_down(scratch, position - begin, across, along, result.form)
+        if finished:
             for k in range(across):
-                _finish(scratch, k * along * TILE, along, position, (across * output + k) * LINE, band, y, result)
+                _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     end_tiles()
 
 
@@ -306,16 +315,16 @@ def _six(lines, line, tiles, tile):
     tile_load(7, tiles, tile, LINE)
     tile_load(6, lines, line, LINE)
     tile_dot(0, 6, 7)
-    _ahead(tiles, tile + 1024)
+    _ahead(tiles, tile + AHEAD)
     tile_load(6, lines, line + TILE, LINE)
     tile_dot(1, 6, 7)
-    _ahead(tiles, tile + 1024 + 4 * LINE)
+    _ahead(tiles, tile + AHEAD + 4 * LINE)
     tile_load(6, lines, line + 2 * TILE, LINE)
     tile_dot(2, 6, 7)
-    _ahead(tiles, tile + 1024 + 8 * LINE)
+    _ahead(tiles, tile + AHEAD + 8 * LINE)
     tile_load(6, lines, line + 3 * TILE, LINE)
     tile_dot(3, 6, 7)
-    _ahead(tiles, tile + 1024 + 12 * LINE)
+    _ahead(tiles, tile + AHEAD + 12 * LINE)
     tile_load(6, lines, line + 4 * TILE, LINE)
     tile_dot(4, 6, 7)
     tile_load(6, lines, line + 5 * TILE, LINE)
@@ -382,19 +391,19 @@ def _four(lines, line, tiles, tile, beside):
     tile_load(4, lines, line, LINE)
     tile_load(6, tiles, tile, LINE)
     tile_dot(0, 4, 6)
-    _ahead(tiles, tile + 1024)
-    _ahead(tiles, tile + 1024 + 4 * LINE)
+    _ahead(tiles, tile + AHEAD)
+    _ahead(tiles, tile + AHEAD + 4 * LINE)
     tile_load(7, tiles, beside, LINE)
     tile_dot(2, 4, 7)
-    _ahead(tiles, tile + 1024 + 8 * LINE)
-    _ahead(tiles, tile + 1024 + 12 * LINE)
+    _ahead(tiles, tile + AHEAD + 8 * LINE)
+    _ahead(tiles, tile + AHEAD + 12 * LINE)
     tile_load(5, lines, line + TILE, LINE)
     tile_dot(1, 5, 6)
-    _ahead(tiles, beside + 1024)
-    _ahead(tiles, beside + 1024 + 4 * LINE)
+    _ahead(tiles, beside + AHEAD)
+    _ahead(tiles, beside + AHEAD + 4 * LINE)
     tile_dot(3, 5, 7)
-    _ahead(tiles, beside + 1024 + 8 * LINE)
-    _ahead(tiles, beside + 1024 + 12 * LINE)
+    _ahead(tiles, beside + AHEAD + 8 * LINE)
+    _ahead(tiles, beside + AHEAD + 12 * LINE)
 
 
 @jit
@@ -403,27 +412,35 @@ def _twelve(lines, line, lower, tiles, tile, beside):
     tile_load(4, lines, line, LINE)
     tile_load(6, tiles, tile + TILE, LINE)
     tile_dot(0, 4, 6)
+    _ahead(tiles, tile + AHEAD)
+    _ahead(tiles, beside + AHEAD)
     tile_load(7, tiles, beside + TILE, LINE)
     tile_dot(2, 4, 7)
-    _ahead(tiles, tile + 1024)
+    _ahead(tiles, tile + AHEAD + 4 * LINE)
+    _ahead(tiles, beside + AHEAD + 4 * LINE)
     tile_load(5, lines, line + TILE, LINE)
     tile_dot(1, 5, 6)
-    _ahead(tiles, tile + 1024 + 4 * LINE)
+    _ahead(tiles, tile + AHEAD + 8 * LINE)
+    _ahead(tiles, beside + AHEAD + 8 * LINE)
     tile_dot(3, 5, 7)
-    _ahead(tiles, tile + 1024 + 8 * LINE)
+    _ahead(tiles, tile + AHEAD + 12 * LINE)
+    _ahead(tiles, beside + AHEAD + 12 * LINE)
     tile_load(6, tiles, tile, LINE)
     tile_dot(0, 4, 6)
-    _ahead(tiles, tile + 1024 + 12 * LINE)
+    _ahead(tiles, tile + AHEAD + 16 * LINE)
+    _ahead(tiles, beside + AHEAD + 16 * LINE)
     tile_load(7, tiles, beside, LINE)
     tile_dot(2, 4, 7)
-    _ahead(tiles, tile + 1024 + 16 * LINE)
+    _ahead(tiles, tile + AHEAD + 20 * LINE)
+    _ahead(tiles, beside + AHEAD + 20 * LINE)
     tile_dot(1, 5, 6)
-    _ahead(tiles, tile + 1024 + 20 * LINE)
+    _ahead(tiles, tile + AHEAD + 24 * LINE)
+    _ahead(tiles, beside + AHEAD + 24 * LINE)
     tile_dot(3, 5, 7)
-    _ahead(tiles, tile + 1024 + 24 * LINE)
+    _ahead(tiles, tile + AHEAD + 28 * LINE)
+    _ahead(tiles, beside + AHEAD + 28 * LINE)
     tile_load(4, lines, lower, LINE)
     tile_dot(0, 4, 6)
-    _ahead(tiles, tile + 1024 + 28 * LINE)
     tile_dot(2, 4, 7)
     tile_load(5, lines, lower + TILE, LINE)
     tile_dot(1, 5, 6)
@@ -448,49 +465,52 @@ def _exchange_four(array, place, inwards):
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 @jit
-def _finish(scratch, place, tiles, position, output, band, y, result):
-    """Write the sums of 16 outputs at neighbouring positions, from scratch[place] on."""
-    count = min(LINE, result.outputs.shape[1] - output)
-    length = tiles * LINE
-    if result.form == DIRECT:
-        for k in range(length):
-            i, j = (position + k) // band.pitch, (position + k) % band.pitch
-            if j < band.positions and i < band.rows:
-                _write_run(scratch, place + k * LINE, LINE, 0, band.row + i, j, output, y, result)
-        return
-    rows = 2 * 6 * TILE                              # where the transposes go
-    for k in range(tiles):
-        transpose_square(scratch, place + k * TILE, LINE, scratch, rows + k * LINE, length)
-    if result.form == 2:
-        for o in range(0, count, 2):
-            for k in range(0, length, LINE):
-                row = rows + o * length + k
-                even, odd = interleave((load(scratch, row), load(scratch, row + length)))
-                store(scratch, o * length + 2 * k, even)
-                store(scratch, o * length + 2 * k + LINE, odd)
-        rows = 0
-    k = 0
-    while k < length:
-        i, j = (position + k) // band.pitch, (position + k) % band.pitch
-        run = min(length - k, band.pitch - j)
-        if i < band.rows and j < band.positions:
-            together = max(1, result.form)
-            for o in range(0, count, together):
-                _write_run(scratch, rows + o * length + k * together, min(run, band.positions - j) * together, 1,
-                           band.row + i, j, output + o, y, result)
-        k += run
+def _lay_down(scratch, position, across, along, form):
+    """Bring accumulators into order: a row for each output, or for DIRECT a row for each position."""
+    for k in range(across):
+        for n in range(along):
+            tile, place = (k * along + n) * TILE, position + n * LINE
+            if form == DIRECT:
+                for row in range(LINE):
+                    store(scratch, _ORDERED + (place + row) * 2 * LINE + k * LINE, load(scratch, tile + row * LINE))
+            else:
+                transpose_square(scratch, tile, LINE, scratch, _ORDERED + k * LINE * STRETCH + place, STRETCH)
 
 
 @jit
-def _write_run(scratch, place, count, position_step, i, j, output, y, result):
-    """Write `count` sums to y from position (i, j) on, as far as they lie inside.
+def _write(scratch, k, begin, end, output, band, y, result):
+    """Write the sums of 16 outputs at positions `begin` .. `end` - 1, the k-th of the blocks laid down."""
+    count = min(LINE, result.outputs.shape[1] - output)
+    position = begin
+    while position < end:
+        i, j = position // band.pitch, position % band.pitch
+        run = min(end - position, band.pitch - j)
+        wanted, place = min(run, band.positions - j), _ORDERED + position - begin
+        if wanted > 0 and result.form == DIRECT:
+            for n in range(wanted):
+                _write_run(scratch, _ORDERED + (position - begin + n) * 2 * LINE + k * LINE, count, band.row + i, j + n,
+                           output, y, result)
+        elif wanted > 0 and result.form == 2:
+            for o in range(0, count, 2):
+                row = place + (k * LINE + o) * STRETCH
+                for n in range(0, wanted, LINE):
+                    even, odd = interleave((load(scratch, row + n), load(scratch, row + STRETCH + n)))
+                    store(scratch, 2 * n, even)
+                    store(scratch, 2 * n + LINE, odd)
+                _write_run(scratch, 0, 2 * wanted, band.row + i, j, output + o, y, result)
+        elif wanted > 0:
+            for o in range(count):
+                _write_run(scratch, place + (k * LINE + o) * STRETCH, wanted, band.row + i, j, output + o, y, result)
+        position += run
 
-    position_step    0: they are columns side by side, whatever the step; 1: of one position each, or of `form`
-    """
+
+@jit
+def _write_run(scratch, place, count, i, j, output, y, result):
+    """Write `count` neighbouring sums to y from position (i, j) on, as far as they lie inside."""
     channel = result.outputs[1, output]
     h = i * result.step[0] + result.outputs[2, output]
     w = j * result.step[1] + result.outputs[3, output]
-    step = result.step[1] if position_step and result.form == SCATTERED else 1
+    step = result.step[1] if result.form == SCATTERED else 1
     if not 0 <= h < result.height:
         return
     first, last = max(0, -(w // step)), min(count, (result.width - 1 - w) // step + 1)
