@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
+from tinyseg.autograd import is_grad_enabled
 from tinyseg.errors import ArgumentError
 from tinyseg.nn.activations import ReLU
+from tinyseg.nn.convolution import Conv2d
 from tinyseg.nn.module import Module
+from tinyseg.nn.normalization import BatchNorm2d
 
 __all__ = ["Identity", "ModuleList", "Sequential"]
 
@@ -56,7 +59,8 @@ class Sequential(_Indexed):
 
     modules    the modules, or one mapping of names to modules; the names become part of the parameters' names
 
-    A convolution or batch normalisation that a ReLU follows does the ReLU's work while it writes its result.
+    A convolution or batch normalisation that a ReLU follows does the ReLU's work while it writes its result.  So does a
+    convolution the work of a batch normalisation where that is a constant: in `eval()`, without gradients.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]):
@@ -70,12 +74,13 @@ class Sequential(_Indexed):
     def forward(self, x: Any) -> Any:
         modules = list(self.children())
         while modules:
-            module = modules.pop(0)
+            module, together = modules.pop(0), {}
+            if modules and _folds(module, modules[0]):
+                together["norm"] = modules.pop(0)
             if modules and _takes(module, modules[0]):
                 modules.pop(0)
-                x = module(x, relu=True)             # one pass over memory for both
-            else:
-                x = module(x)
+                together["relu"] = True
+            x = module(x, **together)                # one pass over memory for all of them
         return x
 
 
@@ -85,6 +90,13 @@ def _takes(module: Module, following: Module) -> bool:
     Not a subclass of one that can: its forward may be another.  Who hooks one of the two sees both at work.
     """
     return (type(following) is ReLU and "takes_relu" in vars(type(module))
+            and not (module._forward_hooks or following._forward_hooks))
+
+
+def _folds(module: Module, following: Module) -> bool:
+    """Whether a convolution can multiply by the constants of the normalisation that follows."""
+    return (type(module) is Conv2d and type(following) is BatchNorm2d and following.num_features == module.out_channels
+            and not following.training and following.track_running_stats and not is_grad_enabled()
             and not (module._forward_hooks or following._forward_hooks))
 
 

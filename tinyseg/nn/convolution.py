@@ -13,6 +13,7 @@ from tinyseg.autograd import Tensor
 from tinyseg.errors import ArgumentError
 from tinyseg.nn import init
 from tinyseg.nn.module import Module, Parameter
+from tinyseg.nn.normalization import BatchNorm2d
 
 __all__ = ["Conv2d", "ConvTranspose2d", "Linear"]
 
@@ -78,9 +79,9 @@ class Conv2d(_Convolution):
         self._check("Conv2d")
         self._create((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias)
 
-    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups,
-                        self.algorithm, relu)
+    def forward(self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None) -> Tensor:
+        weight, bias = (self.weight, self.bias) if norm is None else norm.folded(self.weight, self.bias)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups, self.algorithm, relu)
 
 
 class ConvTranspose2d(_Convolution):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import tinyseg.functional as F
+from tinyseg.arrays import namespace
 from tinyseg.autograd import Tensor, no_grad
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.nn.module import Module, Parameter
@@ -52,6 +53,17 @@ class BatchNorm2d(Module):
                 momentum = 1 / self.num_batches_tracked.item()
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                             self.training or not self.track_running_stats, momentum or 0.0, self.eps, relu)
+
+    def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The weight (C, ...) and bias (C,) of a convolution whose result is its own normalised as in `eval()`."""
+        xp, dtype = namespace(weight._array), weight.dtype
+        values = [None if t is None else xp.astype(t._array, "float64")
+                  for t in (self.running_mean, self.running_var, self.weight, self.bias, bias)]
+        mean, variance, scale, shift, start = values
+        scale = (1 if scale is None else scale) / xp.sqrt(variance + self.eps)
+        shift = ((0 if start is None else start) - mean) * scale + (0 if shift is None else shift)
+        column = xp.reshape(scale, (-1, *[1] * (weight.ndim - 1)))
+        return Tensor(xp.astype(weight._array * column, dtype)), Tensor(xp.astype(shift, dtype))
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
