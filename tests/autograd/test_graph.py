@@ -251,6 +251,64 @@ def test_a_gradient_that_is_an_operand_is_copied():
 
 # -- types --------------------------------------------------------------------------------------------------------
 
+class FreshTwice(Function):
+    """x + y, whose gradients are new, and one array."""
+
+    def forward(self, x, y):
+        return x + y
+
+    def backward(self, grad):
+        fresh = grad.copy()
+        return fresh, fresh
+
+
+class Slope(Function):
+    """slope · x on all of x; `slope` stays with the function, and is its gradient."""
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def forward(self, x):
+        return (x * self.slope).sum(keepdims=True)
+
+    def backward(self, grad):
+        return self.slope
+
+
+@given(seed=st.integers(0, 999), retained=st.booleans())
+def test_what_adds_up_changes_nothing_else(seed, retained):
+    """Gradients are added in place where nobody else holds them: shuffled uses of two results, twice over."""
+    rng = np.random.default_rng(seed)
+    x, y = (tensor(rng.standard_normal(3), requires_grad=True) for _ in range(2))
+    slope = rng.standard_normal(3)
+    before = slope.copy()
+    a, b = x * 1.0, y * 1.0                          # results that several operations use
+    if retained:
+        a.retain_grad()
+        b.retain_grad()
+    expected = np.zeros((2, 3))
+    total = (a * 0).sum() + (b * 0).sum()
+    for use in rng.integers(0, 6, 5):
+        if use == 0:
+            total, expected = total + FreshTwice()(a, b).sum(), expected + 1
+        elif use == 1:
+            total, expected = total + Slope(slope)(a).sum(), expected + np.stack([slope, 0 * slope])
+        elif use == 2:
+            total, expected = total + (a + b).sum(), expected + 1
+        elif use == 3:
+            total, expected = total + (a + a).sum(), expected + np.array([[2], [0]])
+        elif use == 4:
+            total, expected = total + ag.concatenate([a, b])[1:].sum(), expected + np.array([[0, 1, 1], [1, 1, 1]])
+        else:
+            total, expected = total + (b * slope).sum(), expected + np.stack([0 * slope, slope])
+    for times in (1, 2):
+        total.backward(retain_graph=True)
+        np.testing.assert_allclose([x.grad.data, y.grad.data], times * expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(slope, before)
+        if retained:
+            np.testing.assert_allclose([a.grad.data, b.grad.data], times * expected, rtol=1e-12, atol=1e-12)
+
+
 def test_single_precision_stays():
     x = leaf(1.0, 2.0, dtype=np.float32)
     y = ((x * 2 + 1.5) / 3 - x ** 2).mean() + x.max() + (x @ x) + x.sqrt().exp().log().sum()

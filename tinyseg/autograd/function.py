@@ -176,8 +176,9 @@ class Function:
                                  f"(version {version.count}, saved at version {count}); change a copy instead")
         return self._saved
 
-    def _pull_back(self, cotangents: Sequence[Array | None], retain_graph: bool) -> Iterator[tuple[Tensor, Array]]:
-        """Yield (input, its share of the gradient) for every input that wants one."""
+    def _pull_back(self, cotangents: Sequence[Array | None],
+                   retain_graph: bool) -> Iterator[tuple[Tensor, Array, bool]]:
+        """Yield (input, its share of the gradient, whether its memory is its own) for every input that wants one."""
         xp = self._xp
         grads = self.backward(*(xp.zeros(shape, dtype=dtype) if g is None else g
                                 for g, (shape, dtype) in zip(cotangents, self._shapes, strict=True)))
@@ -186,21 +187,23 @@ class Function:
         if len(grads) != len(self.inputs):
             raise ShapeError(f"{self}.backward: returned {len(grads)} gradients for {len(self.inputs)} inputs; "
                              "return one each, None where there is none")
-        foreign = [*cotangents, *self._saved, *(t._array for t in self.inputs)]
+        kept = [v for v in vars(self).values() if hasattr(v, "__array_namespace__")]
+        foreign = [*cotangents, *self._saved, *kept, *(t._array for t in self.inputs)]
         for k, (tensor, grad) in enumerate(zip(self.inputs, grads, strict=True)):
             if grad is None or not self.needs_grad[k]:
                 continue
             if grad.shape != tensor.shape:
                 raise ShapeError(f"{self}.backward: gradient {k} has shape {grad.shape}, its input {tensor.shape}; "
                                  "they must be equal (sum over broadcast axes)")
+            # Who keeps or changes a gradient must own its memory: not share it, and not hold a broadcast, whose
+            # elements are one.
+            others = [*foreign, *(g for i, g in enumerate(grads) if i != k)]
+            owned = grad.flags["WRITEABLE"] and not any(g is not None and _overlap(grad, g) for g in others)
             if grad.dtype != tensor.dtype:
-                grad = namespace(grad).astype(grad, tensor.dtype)
-            # Who keeps a gradient must own its memory: not share it, and not hold a broadcast, whose elements are one.
-            if (tensor.is_leaf or tensor._retains_grad) and (
-                    not grad.flags["WRITEABLE"] or any(g is not None and _overlap(grad, g) for g in foreign)):
-                grad = namespace(grad).asarray(grad, copy=True)
-            foreign.append(grad)
-            yield tensor, grad
+                grad, owned = namespace(grad).astype(grad, tensor.dtype), True
+            if (tensor.is_leaf or tensor._retains_grad) and not owned:
+                grad, owned = namespace(grad).asarray(grad, copy=True), True
+            yield tensor, grad, owned
         if not retain_graph:
             self._saved, self.inputs = None, ()
 
@@ -211,25 +214,38 @@ class Function:
 def backward(root: Tensor, cotangent: Array, retain_graph: bool) -> None:
     """Add d<root, cotangent>/dt to the `grad` of every leaf t that root depends on."""
     waiting: dict[Function, list[Array | None]] = {}
+    ours: set[tuple[Function, int]] = set()          # what waits there may be added to in place
 
-    def give(tensor: Tensor, grad: Array) -> None:
+    def give(tensor: Tensor, grad: Array, owned: bool) -> None:
         if tensor.grad_fn is None or tensor._retains_grad:
             tensor._accumulate(grad)
-        if tensor.grad_fn is not None:
-            slots = waiting.setdefault(tensor.grad_fn, [None] * len(tensor.grad_fn._shapes))
-            k = tensor._output_index
-            slots[k] = grad if slots[k] is None else slots[k] + grad
+            owned = False                            # the tensor's from now on
+        if tensor.grad_fn is None:
+            return
+        slots = waiting.setdefault(tensor.grad_fn, [None] * len(tensor.grad_fn._shapes))
+        k = tensor._output_index
+        if slots[k] is None:
+            slots[k] = grad
+        elif (tensor.grad_fn, k) in ours:            # one more use of one result: the gradients add up
+            slots[k] += grad
+        elif owned:
+            grad += slots[k]
+            slots[k] = grad
+        else:
+            slots[k], owned = slots[k] + grad, True
+        if owned:
+            ours.add((tensor.grad_fn, k))
 
     order = _topological(root.grad_fn)
     for node in order:
         node.saved                                   # noqa: B018  raises before any gradient is touched
-    give(root, cotangent)
+    give(root, cotangent, False)
     while order:
         node = order.pop()                           # last first: everything that used it is done
         cotangents = waiting.pop(node, None)
         if cotangents is not None:
-            for tensor, grad in node._pull_back(cotangents, retain_graph):
-                give(tensor, grad)
+            for tensor, grad, owned in node._pull_back(cotangents, retain_graph):
+                give(tensor, grad, owned)
 
 
 def _topological(root: Function | None) -> list[Function]:
