@@ -37,8 +37,8 @@ from tinyseg.kernels.cpu.vector import (
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 BLOCK = 8                                            # rows made at a time: as many sums as keep the multipliers busy
-MET = BLOCK + 2                                      # lines that they meet with three taps below one another
-BAND = 1 << 16                                       # numbers: a quarter of a megabyte, well inside the second cache
+MET3, MET5 = BLOCK + 2, BLOCK + 4                    # lines that they meet with 3 and 5 taps below one another
+BAND = 1 << 14                                       # numbers: 64 KB, which do not leave the caches near by
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
@@ -137,21 +137,28 @@ def _add_taps(sums, band, line, place, weight, o, taps, step, t0, t1, b0, b1):
     """Add what BLOCK rows of results, `step` lines apart, meet with the taps t0 .. t1 - 1 of rows, b0 .. b1 - 1 of
     columns."""
     u, line_of, v, place_of = taps
-    pitch = band.shape[1]
+    pitch = step * band.shape[1]
     t = t0
     while t < t1:
-        if step == 1 and t + 2 < t1 and line_of[t + 2] == line_of[t] + 2:
-            for b in range(b0, b1):                  # three taps below one another: what one row met, the next meets
-                met = load_rows(band, (line + line_of[t], place + place_of[b]), pitch, MET)
-                sums = fma_rows(splat(weight[o, 0, u[t], v[b]]), met[:BLOCK], sums)
+        together = (5 if t + 4 < t1 and line_of[t + 4] == line_of[t] + 4 * step else
+                    3 if t + 2 < t1 and line_of[t + 2] == line_of[t] + 2 * step else 1)
+        for b in range(b0, b1):
+            at = line + line_of[t], place + place_of[b]
+            if together == 5:                        # what one row met with a tap, the next meets with the tap before
+                met = load_rows(band, at, pitch, MET5)
+                sums = fma_rows(splat(weight[o, 0, u[t], v[b]]), met[:-4], sums)
+                sums = fma_rows(splat(weight[o, 0, u[t + 1], v[b]]), met[1:-3], sums)
+                sums = fma_rows(splat(weight[o, 0, u[t + 2], v[b]]), met[2:-2], sums)
+                sums = fma_rows(splat(weight[o, 0, u[t + 3], v[b]]), met[3:-1], sums)
+                sums = fma_rows(splat(weight[o, 0, u[t + 4], v[b]]), met[4:], sums)
+            elif together == 3:
+                met = load_rows(band, at, pitch, MET3)
+                sums = fma_rows(splat(weight[o, 0, u[t], v[b]]), met[:-2], sums)
                 sums = fma_rows(splat(weight[o, 0, u[t + 1], v[b]]), met[1:-1], sums)
                 sums = fma_rows(splat(weight[o, 0, u[t + 2], v[b]]), met[2:], sums)
-            t += 3
-        else:
-            for b in range(b0, b1):
-                met = load_rows(band, (line + line_of[t], place + place_of[b]), step * pitch, BLOCK)
-                sums = fma_rows(splat(weight[o, 0, u[t], v[b]]), met, sums)
-            t += 1
+            else:
+                sums = fma_rows(splat(weight[o, 0, u[t], v[b]]), load_rows(band, at, pitch, BLOCK), sums)
+        t += together
     return sums
 
 
@@ -216,15 +223,16 @@ def _weight_grad(first, last, grad, x, sums, rows, columns, height):
             for top in range(0, P, height):
                 _fill(band, 0, lines, x, n, g, top * step, rows.near, columns.near, columns.deal, columns.width,
                       height < P)
-                for u in range(K_h):
-                    p0, p1 = inside(rows, u)
+                for t in range(K_h):
+                    u = rows.tap[t]
+                    p0, p1 = inside(rows, t)
                     p0, p1 = max(p0, top), min(p1, top + height)
                     for v in range(0, K_w if p0 < p1 else 0, 3):
                         a, b, c = place_of[v], place_of[min(v + 1, K_w - 1)], place_of[min(v + 2, K_w - 1)]
                         for o in range(g * M, g * M + M):
                             part = splat(0), splat(0), splat(0)
                             for p in range(p0, p1):
-                                line = (p - top) * step + line_of[u]
+                                line = (p - top) * step + line_of[t]
                                 for q in range(0, Q, LANES):
                                     met = (load(band, (line, a + q)), load(band, (line, b + q)),
                                            load(band, (line, c + q)))

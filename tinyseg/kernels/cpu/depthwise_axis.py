@@ -1,5 +1,6 @@
 """What a depthwise convolution reads along one axis, in numbers that a compiled loop takes."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,17 @@ class Axis(NamedTuple):
     at: np.ndarray
 
 
+@lru_cache(maxsize=256)
 def axis(geometry: ConvGeometry, a: int) -> Axis:
     """Output k meets the padded input k·s + u·d."""
-    taps = np.arange(geometry.kernel_size[a])
-    return _placed(geometry.input_size[a], geometry.output_size[a], geometry.near_padding[a], geometry.stride[a], 1,
+    taps, stride = np.arange(geometry.kernel_size[a]), geometry.stride[a]
+    if a == 0:                                       # those side by side that meet the same rows
+        taps = np.array(sorted(taps, key=lambda u: u * geometry.dilation[0] % stride))
+    return _placed(geometry.input_size[a], geometry.output_size[a], geometry.near_padding[a], stride, 1,
                    np.array([0, len(taps)]), taps, taps * geometry.dilation[a])
 
 
+@lru_cache(maxsize=256)
 def transposed_axis(geometry: ConvGeometry, a: int) -> Axis:
     """Input i meets output j with tap u where i + near = j·s + u·d: only each s-th input meets with the same taps."""
     near, stride = geometry.near_padding[a], geometry.stride[a]
