@@ -1,0 +1,232 @@
+"""Sums of the weight gradient in the registers of the matrix unit: 32 outputs × 48 columns at a time."""
+
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
+from tinyseg.kernels.cpu.matrix_unit_weight_pack import pack_grad, pack_x
+from tinyseg.kernels.cpu.vector import (
+    LANES,
+    load,
+    load_part,
+    load_rows,
+    scatter,
+    splat,
+    store,
+    store_part,
+    store_rows,
+    transpose,
+)
+
+__all__ = ["accumulate", "finish"]
+
+
+@jit
+def accumulate(grad, x, layer, panels, sources, group, rows, blocks, sums, weight, largest, tiles, packed, lines,
+               stage):
+    """Add up the pixels of some rows, counted through the batch, for some blocks of three panels.
+
+    rows, blocks    (first, after the last)
+    sums            (1, blocks, outputs / 32, K_h, 3 panels, 32 outputs, 16 columns); if all rows are one band, memory
+                    for one block is enough
+    weight          written to after the last band, unless it has no elements
+    largest         (2, 16): the largest magnitudes met in grad and in x
+    """
+    of_grad, of_x = splat(0), splat(0)
+    begin_tiles()
+    row = rows[0]
+    while row < rows[1]:
+        n, p = divmod(row, layer.rows)
+        count = min(layer.band, layer.rows - p, rows[1] - row)
+        of_grad = pack_grad(grad, layer, n, group, p, count, tiles, stage, of_grad)
+        for block in range(blocks[0], blocks[1]):
+            first, last = 3 * block, min(3 * block + 3, len(panels))
+            slot = (block - blocks[0]) % sums.shape[1]
+            size = sums.size // sums.shape[1]
+            for phase in range(layer.stride[0]):     # tap rows that meet the same rows of x
+                depth = _depth(layer, phase)
+                if depth < 0:
+                    continue
+                top = p * layer.stride[0] - layer.near[0] + phase
+                of_x = pack_x(x, layer, panels, sources, first, last, n, group, top, count + depth, packed, lines,
+                              stage, of_x)
+                _multiply_taps(layer, phase, p, count, last - first, tiles, packed, sums.reshape(-1), slot * size,
+                               row == rows[0], stage)
+            if row + count == rows[1] and len(weight):
+                finish(sums, slot, layer, panels, group, block, weight, stage)
+        row += count
+    end_tiles()
+    store(largest, (0, 0), of_grad)
+    store(largest, (1, 0), of_x)
+
+
+@jit
+def _depth(layer, phase):
+    """How many rows of x, a stride apart, the tap rows of this phase reach beyond the first; -1 without any."""
+    depth = -1
+    for u in range(layer.kernel[0]):
+        if u * layer.dilation[0] % layer.stride[0] == phase:
+            depth = max(depth, u * layer.dilation[0] // layer.stride[0])
+    return depth
+
+
+@jit
+def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, start, fresh, stage):
+    """The products of `rows` packed rows, from output row p on, for the tap rows of a phase."""
+    for outputs in range(-(-layer.outputs // 32)):
+        for u in range(layer.kernel[0]):
+            reach = u * layer.dilation[0]
+            if reach % layer.stride[0] != phase:
+                continue
+            # Steps whose rows lie wholly in the padding add nothing.
+            begin = max(0, -((reach - layer.near[0]) // layer.stride[0]) - p)
+            end = min(rows, (layer.height - 1 + layer.near[0] - reach) // layer.stride[0] + 1 - p)
+            first = begin * layer.pitch // 32
+            count = max(0, (end * layer.pitch + 31) // 32 - first)
+            a = (outputs * layer.steps + first) * 32 * layer.line
+            b = (reach // layer.stride[0] * (layer.pitch // 2) + first * 16) * layer.line
+            place = start + (outputs * layer.kernel[0] + u) * 3 * 512
+            if count == 0 and not fresh:
+                continue
+            _zero_sums()
+            # Panels that are missing are multiplied in vain.
+            _add_products(tiles, a, packed, b, b + (panels > 1) * layer.panel, b + (panels > 2) * 2 * layer.panel,
+                          layer.line, count)
+            if fresh:
+                _store_sums(sums, place)
+            else:                                    # a chain of additions no longer than a band keeps its digits
+                _store_sums(stage, 0)
+                for i in range(0, 3 * 512, 16):
+                    store(sums, place + i, load(sums, place + i) + load(stage, i))
+
+
+@jit
+def _zero_sums():
+    tile_zero(0)
+    tile_zero(1)
+    tile_zero(2)
+    tile_zero(3)
+    tile_zero(4)
+    tile_zero(5)
+
+
+@jit
+def _store_sums(c, place):
+    tile_store(0, c, place, 16)
+    tile_store(1, c, place + 512, 16)
+    tile_store(2, c, place + 1024, 16)
+    tile_store(3, c, place + 256, 16)
+    tile_store(4, c, place + 768, 16)
+    tile_store(5, c, place + 1280, 16)
+
+
+@jit
+def _add_products(a, i, b, j0, j1, j2, line, steps):
+    """Two tiles of grad by three of x for each step; of two numbers each hi·hi + hi·lo + lo·hi.
+
+    Consecutive products share an operand, so that only the other is loaded.
+    """
+    if line == 16:
+        for _ in range(steps):
+            tile_load(6, a, i, 16)
+            tile_load(7, b, j0, 16)
+            tile_dot(0, 6, 7)
+            tile_load(7, b, j1, 16)
+            tile_dot(1, 6, 7)
+            tile_load(7, b, j2, 16)
+            tile_dot(2, 6, 7)
+            tile_load(6, a, i + 256, 16)
+            tile_dot(5, 6, 7)
+            tile_load(7, b, j1, 16)
+            tile_dot(4, 6, 7)
+            tile_load(7, b, j0, 16)
+            tile_dot(3, 6, 7)
+            i, j0, j1, j2 = i + 512, j0 + 256, j1 + 256, j2 + 256
+    else:
+        for _ in range(steps):
+            tile_load(6, a, i, 32)
+            tile_load(7, b, j0, 32)
+            tile_dot(0, 6, 7)
+            tile_load(7, b, j1, 32)
+            tile_dot(1, 6, 7)
+            tile_load(7, b, j2, 32)
+            tile_dot(2, 6, 7)
+            tile_load(7, b, j0 + 16, 32)
+            tile_dot(0, 6, 7)
+            tile_load(7, b, j1 + 16, 32)
+            tile_dot(1, 6, 7)
+            tile_load(7, b, j2 + 16, 32)
+            tile_dot(2, 6, 7)
+            tile_load(6, a, i + 512, 32)
+            tile_dot(5, 6, 7)
+            tile_load(7, b, j1 + 16, 32)
+            tile_dot(4, 6, 7)
+            tile_load(7, b, j0 + 16, 32)
+            tile_dot(3, 6, 7)
+            tile_load(7, b, j2, 32)
+            tile_dot(5, 6, 7)
+            tile_load(7, b, j1, 32)
+            tile_dot(4, 6, 7)
+            tile_load(7, b, j0, 32)
+            tile_dot(3, 6, 7)
+            tile_load(6, a, i + 528, 32)
+            tile_dot(3, 6, 7)
+            tile_load(7, b, j1, 32)
+            tile_dot(4, 6, 7)
+            tile_load(7, b, j2, 32)
+            tile_dot(5, 6, 7)
+            tile_load(6, a, i + 16, 32)
+            tile_dot(2, 6, 7)
+            tile_load(7, b, j1, 32)
+            tile_dot(1, 6, 7)
+            tile_load(7, b, j0, 32)
+            tile_dot(0, 6, 7)
+            i, j0, j1, j2 = i + 1024, j0 + 512, j1 + 512, j2 + 512
+
+
+@jit
+def finish(sums, slot, layer, panels, group, block, weight, stage):
+    """Write a block of columns: the sum over the threads' `sums`, as `accumulate` made them."""
+    K_h, K_w = layer.kernel
+    first, last, taps = 3 * block, min(3 * block + 3, len(panels)), K_h * K_w
+    flat, part = sums.reshape(-1), sums.size // len(sums)
+    size = part // sums.shape[1]
+    whole = K_w == 3 and taps <= LANES and panels[first]["step"] == taps
+    for o in range(layer.outputs):
+        target = (group * layer.outputs + o) * layer.channels * taps
+        place = slot * size + (o // 32 * K_h * 3 * 32 + o % 32) * 16
+        for u in range(K_h):
+            for k in range(3):
+                total = load(flat, place + (u * 3 + k) * 512)
+                for thread in range(1, len(sums)):
+                    total = total + load(flat, thread * part + place + (u * 3 + k) * 512)
+                store(stage, (u * 3 + k) * 16, total)
+        if whole:
+            _write_square(stage, taps, min(16, layer.channels - 16 * block) * taps, weight,
+                          target + panels[first]["place"][0])
+            continue
+        for u in range(K_h):
+            for k in range(first, last):
+                _write_columns(stage, (u * 3 + k - first) * 16, panels[k], weight, target + u * K_w)
+
+
+@jit
+def _write_square(stage, taps, count, weight, target):
+    """All taps of 16 channels: (taps, 16) to (16, taps)."""
+    columns = stage[256:]
+    store_rows(columns, 0, taps, transpose(load_rows(stage, 0, 16, 16)))   # each covers what is too much of the last
+    for i in range(0, count, LANES):
+        store_part(weight, target + i, load_part(columns, i, count - i), count - i)
+
+
+@jit
+def _write_columns(stage, start, panel, weight, target):
+    count = 16
+    while panel["place"][count - 1] < 0:
+        count -= 1
+    place, step = target + panel["place"][0], panel["step"]
+    if step == 1:
+        store_part(weight, place, load(stage, start), count)
+    elif step:
+        scatter(weight, place, step, load(stage, start), count)
+    else:
+        for i in range(count):
+            weight[target + panel["place"][i]] = stage[start + i]
