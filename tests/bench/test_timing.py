@@ -58,11 +58,18 @@ def test_a_slow_candidate_stops_when_patience_ends():
 
 
 def test_who_is_far_behind_gets_few_samples():
-    """And a single one when that takes a second; but what costs nothing is measured in full."""
-    runners = {"fast": lambda: None, "far": lambda: time.sleep(0.03), "farther": lambda: time.sleep(1),
-               "behind": lambda: time.sleep(0.001)}
+    """Five, or what a second holds; but what costs nothing is measured in full."""
+    naps = {"fast": 0.002, "behind": 0.04, "far": 0.4, "farther": 1}
+    runners = {name: partial(time.sleep, nap) for name, nap in naps.items()}
     timed = interleave(runners, QUICK)
-    assert {name: len(clock.samples) for name, clock in timed.items()} == {"fast": 6, "far": 3, "farther": 1,
-                                                                          "behind": 6}
-    alone = interleave({"far": runners["far"]}, QUICK)
-    assert len(alone["far"].samples) == 6
+    assert {name: len(clock.samples) for name, clock in timed.items()} == {"fast": 6, "behind": 5, "far": 3,
+                                                                          "farther": 1}
+    timed = interleave({"fast": lambda: None, "cheap": runners["fast"]}, QUICK)
+    assert len(timed["cheap"].samples) == 6
+
+
+def test_a_long_call_just_made_was_the_warm_up():
+    timed = interleave({"short": lambda: None, "long": partial(time.sleep, 0.06)}, QUICK,
+                       warm={"short": 1e-6, "long": 0.06})
+    assert timed["short"].warm_up > 0
+    assert timed["long"].warm_up == 0

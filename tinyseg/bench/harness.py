@@ -119,11 +119,11 @@ def measure_layer(layer: Layer, direction: str, candidates: Iterable[Candidate],
         return list(results.values())
     y64 = reference(operands, direction)
     runners: dict[str, Callable[[], Any]] = {}
+    warm: dict[str, float] = {}
     for candidate in willing:
-        run = _check(candidate, operands, direction, y64, results[candidate.name])
-        if run is not None:
-            runners[candidate.name] = run
-    for name, timed in interleave(runners, settings).items():
+        if found := _check(candidate, operands, direction, y64, results[candidate.name]):
+            runners[candidate.name], warm[candidate.name] = found
+    for name, timed in interleave(runners, settings, warm).items():
         result = results[name]
         result.samples, result.calls_per_sample = timed.samples, timed.calls
         if timed.error is not None:
@@ -132,8 +132,8 @@ def measure_layer(layer: Layer, direction: str, candidates: Iterable[Candidate],
 
 
 def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.ndarray,
-           result: Result) -> Callable[[], Any] | None:
-    """The call to time, or None: then `result` says why."""
+           result: Result) -> tuple[Callable[[], Any], float] | None:
+    """The call to time, and the seconds of its second one; or None: then `result` says why."""
     before = [array.copy() for array in _arrays(operands, direction)] if isinstance(candidate, Mine) else []
     try:
         run, view = candidate.prepare(operands, direction)
@@ -142,7 +142,7 @@ def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.nda
         problem = _problem(y, y64)
         if problem is None:
             result.error = error_of(y, y64)
-            result.extra = memory.extra_bytes(run, _bytes(raw))
+            result.extra, seconds = memory.extra_bytes(run, _bytes(raw))
     except (Exception, SystemExit) as error:
         result.status, result.reason = "failed", reason(error)
         return None
@@ -160,7 +160,7 @@ def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.nda
         result.status = "wrong"
         result.reason = f"error {result.error:.1e} > {candidate.tolerance:.0e}"
         return None
-    return run
+    return run, seconds
 
 
 def _problem(y: Any, y64: np.ndarray) -> str | None:

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 from tinyseg.kernels.cpu.workspace import pool
@@ -24,23 +25,29 @@ def method() -> str:
     return "peak of Python's and NumPy's allocations during one warm call; what other libraries allocate is not seen"
 
 
-def extra_bytes(run: Callable[[], Any], result_bytes: int) -> int:
-    """The highest point of memory during `run()`, above what was there before, without the result."""
+def extra_bytes(run: Callable[[], Any], result_bytes: int) -> tuple[int, float]:
+    """The highest point of memory during `run()`, above what was there before, without the result; and its seconds."""
     gc.collect()
     pool.release()                                   # what is kept for the next call would hide what this one needs
     if not _resets():
         tracemalloc.start()
         try:
-            run()
-            return max(0, tracemalloc.get_traced_memory()[1] - result_bytes)
+            seconds = _seconds(run)
+            return max(0, tracemalloc.get_traced_memory()[1] - result_bytes), seconds
         finally:
             tracemalloc.stop()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)             # pages freed but kept would hide what the call needs
     before = _kilobytes("VmRSS")
     _resets()
+    seconds = _seconds(run)
+    return max(0, (_kilobytes("VmHWM") - before) * 1024 - result_bytes), seconds
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    began = perf_counter()
     run()
-    return max(0, (_kilobytes("VmHWM") - before) * 1024 - result_bytes)
+    return perf_counter() - began
 
 
 def resident() -> tuple[int, int] | None:

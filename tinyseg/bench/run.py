@@ -42,8 +42,8 @@ class Request:
     against: Sequence[str] | None = None
     sweep: str | None = None
     threads: int | None = None
-    rounds: int = 9
-    seconds: float = 0.3
+    rounds: int = Settings.rounds
+    seconds: float = Settings.seconds
     limit: float = 60.0
     seed: int = 0
     baseline: str | None = None

@@ -15,7 +15,7 @@ __all__ = ["Settings", "Timed", "interleave", "orders"]
 _SAMPLE = 5e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
 _WAKE = 0.05             # seconds: a faster call is made once unclocked when its turn comes; see `interleave`
 _STEADY = 0.1            # warm-up ends when two calls in a row differ by less
-_HOPELESS = 50           # times the fastest's: nobody asks for the second digit of that
+_BEHIND = 5              # times the fastest's: who takes so long gets 5 samples, or what a second holds
 _CHEAP = 0.02            # seconds: a faster call is worth all its samples however far behind it is
 
 
@@ -23,14 +23,15 @@ _CHEAP = 0.02            # seconds: a faster call is worth all its samples howev
 class Settings:
     """How long to measure.
 
-    rounds      samples of each candidate at least; 9 are the fewest with a 95 % interval that leaves out a stray one
+    rounds      samples of each candidate at least, unless it is far behind; 9 are the fewest with a 95 % interval that
+                leaves out a stray one
     seconds     of clocked time for each candidate at least
     patience    seconds of clocked time after which a slow candidate stops, with 3 samples at least
     warm_up     seconds after which the warm-up ends even if calls still differ
     """
 
     rounds: int = 9
-    seconds: float = 0.3
+    seconds: float = 0.2
     patience: float = 5.0
     warm_up: float = 1.0
     seed: int = 0
@@ -40,7 +41,8 @@ class Settings:
 class Timed:
     """Seconds for one call, each the mean of `calls` in a row; `error` if the candidate raised.
 
-    warm_up     calls before the first sample; `last` is how long the last of them took
+    warm_up     calls made here before the first sample
+    last        seconds of the last call before the first sample
     """
 
     samples: list[float] = field(default_factory=list)
@@ -51,17 +53,21 @@ class Timed:
 
 
 def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
-               tick: Callable[[], None] = lambda: None) -> dict[str, Timed]:
+               warm: Mapping[str, float] | None = None) -> dict[str, Timed]:
     """Time all runners, each called once before; one that raises keeps its error and the others go on.
+
+    warm    seconds of a call that is no first one and was made just now: if long, it was the warm-up
 
     Whoever comes after another library finds that library's threads still spinning for work, its own asleep and the
     caches full of another's data.  So every turn of a short call starts with one that is not clocked: what is measured
-    is a call among its own kind, as in a network.  Who is far behind the fastest gets one to three samples.
+    is a call among its own kind, as in a network.  Who is far behind the fastest gets fewer samples.
     """
     timed = {name: Timed() for name in runners}
     for name, run in runners.items():
-        _guarded(timed[name], _warm_up, run, timed[name], settings)
-        tick()
+        if (warm or {}).get(name, 0.0) >= _WAKE:
+            timed[name].last = warm[name]
+        else:
+            _guarded(timed[name], _warm_up, run, timed[name], settings)
     going = [name for name in runners if timed[name].error is None]
     best = min((timed[name].last for name in going), default=0.0)
     enough: set[str] = set()
@@ -76,7 +82,6 @@ def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
                     _guarded(clock, _sample, runners[name], clock)
                     if _satisfied(clock, settings, best):
                         enough.add(name)
-                    tick()
             gc.collect(0)
     finally:
         if collecting:
@@ -100,8 +105,8 @@ def _warm_up(run, clock: Timed, settings: Settings) -> None:
         clock.warm_up += 1
         steady = abs(now - start - last) <= _STEADY * last
         last = now - start
-        if now - began >= settings.warm_up or (clock.warm_up >= 2 and steady):
-            break
+        if last >= _WAKE or now - began >= settings.warm_up or (clock.warm_up >= 2 and steady):
+            break                                    # a long call has warmed up before its end
     clock.last, clock.calls = last, max(1, ceil(_SAMPLE / max(last, 1e-7)))
 
 
@@ -116,8 +121,8 @@ def _sample(run, clock: Timed) -> None:
 
 def _satisfied(clock: Timed, settings: Settings, best: float) -> bool:
     n, spent = len(clock.samples), sum(clock.samples) * clock.calls
-    if clock.last > max(_HOPELESS * best, _CHEAP):
-        return n >= 3 or spent >= 1
+    if clock.last > max(_BEHIND * best, _CHEAP) and (n >= 5 or spent >= 1):
+        return True
     return (n >= settings.rounds and spent >= settings.seconds) or (n >= 3 and spent >= settings.patience)
 
 
