@@ -28,6 +28,7 @@ from tinyseg.kernels.cpu.matrix_unit_product import (
     DIRECT,
     SCATTERED,
     SCRATCH,
+    STRETCH,
     Band,
     Result,
     Source,
@@ -62,23 +63,28 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.n
 def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
                       relu: bool = False, split: bool = True) -> np.ndarray:
     """grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W): the transpose of `conv2d` in x."""
-    images, outputs = len(grad) * geometry.groups, weight.shape[1]
-    channels = len(weight) // geometry.groups
-    kernel = geometry.kernel_size
-    plan = find_plan("conv2d_input_grad", geometry, channels, outputs, kernel, images, split, num_threads())
-    whole = tuple(-(-k // s) * s for k, s in zip(kernel, geometry.stride, strict=True))
-    if whole != kernel and geometry.dilation == (1, 1):
-        # Zeros at the end of the kernel give all phases the same taps, so that few outputs fill tiles.
-        merged = find_plan("conv2d_input_grad", geometry, channels, outputs, whole, images, split, num_threads())
-        if merged.cost < plan.cost:
-            plan, extended = merged, np.zeros((*weight.shape[:2], *whole), np.float32)
-            extended[..., :kernel[0], :kernel[1]] = weight
-            weight = extended
+    outputs = weight.shape[1]
+    plan = min((find_plan("conv2d_input_grad", geometry, len(weight) // geometry.groups, outputs, kernel,
+                          len(grad) * geometry.groups, split, num_threads()) for kernel in _extensions(geometry)),
+               key=lambda plan: plan.cost)
+    extended = weight
+    if plan.kernel != geometry.kernel_size:
+        extended = np.zeros((*weight.shape[:2], *plan.kernel), np.float32)
+        extended[..., :weight.shape[2], :weight.shape[3]] = weight
     x = workspace.empty((len(grad), outputs * geometry.groups, *geometry.input_size))
-    if _compute(plan, grad, weight, x, bias, relu, geometry.groups):
+    if _compute(plan, grad, extended, x, bias, relu, geometry.groups):
         return x
-    return _exactly(im2col.conv2d_input_grad(grad, np.ascontiguousarray(weight[..., :kernel[0], :kernel[1]]), geometry),
-                    bias, relu)
+    return _exactly(im2col.conv2d_input_grad(grad, weight, geometry), bias, relu)
+
+
+def _extensions(geometry: ConvGeometry) -> list[tuple[int, int]]:
+    """Kernel sizes to try for the transpose: zeros at the end give the phases of an axis the same taps, so that few
+    outputs fill tiles, and neighbouring columns are computed together."""
+    (k_h, k_w), (s_h, s_w) = geometry.kernel_size, geometry.stride
+    if geometry.dilation != (1, 1):
+        return [(k_h, k_w)]
+    whole_h, whole_w = -(-k_h // s_h) * s_h, -(-k_w // s_w) * s_w
+    return list(dict.fromkeys([(k_h, k_w), (k_h, whole_w), (whole_h, whole_w)]))
 
 
 def _exactly(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
@@ -117,7 +123,7 @@ class _Packed:
 
     def sums(self, positions: int) -> int:
         """Elements that keep the sums of so many positions."""
-        return _TILE * 6 * ceil(positions / 96) * (self.output_blocks + self.output_blocks % 2)
+        return OUTPUTS * STRETCH * ceil(positions / STRETCH) * (self.output_blocks + self.output_blocks % 2)
 
 
 def _form(c: Correlation, part: Part) -> int:
@@ -138,7 +144,6 @@ class _Plan:
 
     def __init__(self, c: Correlation, images: int, split: bool, threads: int, patches: bool, shifted: bool):
         self.c, self.split, self.patches, self.shifted = c, split, patches, shifted
-        self.words = 2 if split else 1
         self.cost = float("inf")
         rows = c.grid[0]
         for bands in sorted({1, 2, 3, 4, threads, 2 * threads, 4 * threads, *(8 * 2**k for k in range(12)), rows}):
@@ -151,28 +156,29 @@ class _Plan:
         parts = [_Packed(c, part, layout, self.patches, self.split) for part in c.parts]
         all_blocks = max(part.blocks for part in parts)
         lines = rows * layout.width + 2 * 96 if self.patches else layout.lines
-        block_bytes = 64 * self.words * lines
-        blocks = all_blocks if self.patches else max(1, min(all_blocks, LINES_BYTES // block_bytes))
+        filled = lines * min(1, -(-c.size[0] // c.stride[0]) / layout.count)         # the others are read by no tap
+        line = 64 * (2 if self.split else 1)
+        blocks = all_blocks if self.patches else max(1, min(all_blocks, int(LINES_BYTES // (line * filled))))
         runs = -(-all_blocks // blocks)
         blocks = -(-all_blocks // runs)
-        sums = sum(part.sums(rows * layout.width) for part in parts) * (runs > 1)
-        memory = threads * (blocks * block_bytes + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
-        tiles = 6 * ceil(rows * layout.width / 96)
-        work = 17 * tiles * sum(part.work for part in parts)
-        pack = (150 if self.split else 80) * all_blocks * (2 * lines if not self.patches else 2.5 * lines) / 16
-        weights = 4 * sum(part.size for part in parts)
+        positions = rows * layout.width
+        sums = sum(part.sums(positions) for part in parts) * (runs > 1)
+        memory = threads * (blocks * line * lines + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
+        work = 17 * 6 * ceil(positions / 96) * sum(part.work for part in parts)
+        pack = (20 if self.split else 10) * all_blocks * (1.25 * positions if self.patches else filled)
+        weights = 4 * self.weight_size(parts)
         stream = weights / 24 if weights > _WEIGHTS_BYTES else 0
         keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 2)
-        misses = max(0, blocks * block_bytes - LINES_BYTES) / 4
-        turns = -(-images * -(-c.grid[0] // rows) // threads) if images else 1
-        cost = turns * (work + pack + stream + keep + misses + 30_000 * runs)
+        misses = max(0, blocks * line * filled - LINES_BYTES) / 4
+        write = positions * sum(part.output_blocks * (60 if part.form == SCATTERED else 10) for part in parts)
+        turns = -(-images * -(-c.grid[0] // rows) // threads)
+        cost = turns * (work + pack + stream + keep + misses + write + 20_000 * runs)
         if cost < self.cost and (memory < 30 << 20 or rows == 1):
             self.cost, self.rows, self.layout, self.parts, self.blocks = cost, rows, layout, parts, blocks
             self.all_blocks, self.lines, self.sums = all_blocks, lines, sums
 
-    @property
-    def weight_size(self) -> int:
-        return sum(part.size for part in self.parts)
+    def weight_size(self, parts: list[_Packed] | None = None) -> int:
+        return sum(part.size for part in parts or self.parts)
 
 
 @lru_cache(maxsize=256)
@@ -182,7 +188,9 @@ def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: in
     c = (convolution(geometry, channels, outputs) if operation == "conv2d"
          else transposed_convolution(geometry, channels, outputs, kernel))
     ways = [(False, False), (False, True)] + [(True, False)] * (len(c.parts) == 1 and channels % BLOCK != 0)
-    return min((_Plan(c, images, split, threads, *way) for way in ways), key=lambda plan: plan.cost)
+    plan = min((_Plan(c, max(images, 1), split, threads, *way) for way in ways), key=lambda plan: plan.cost)
+    plan.kernel = kernel
+    return plan
 
 
 def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, relu: bool,
@@ -197,7 +205,7 @@ def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias
     if cells < LINE:                                 # a line's worth of pixels can be read at once
         pitch = LINE
         flat = np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells))).reshape(-1)
-    tiles = workspace.empty(groups * plan.weight_size)
+    tiles = workspace.empty(groups * plan.weight_size())
     largest_weight = _pack_weights(plan, weight.reshape(-1), tiles, groups)
     if not representable(largest_weight):
         return False
@@ -214,7 +222,7 @@ def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias
     def work(item: tuple[int, int]) -> None:
         (image, row), turn = item, spare.pop()
         group = image % groups
-        turn.run(flat, image * flat_size, row, tiles, group * plan.weight_size,
+        turn.run(flat, image * flat_size, row, tiles, group * plan.weight_size(),
                  result, image * image_size, y.shape[2:], bias[group * outputs:(group + 1) * outputs], relu)
         spare.append(turn)
 
@@ -248,14 +256,14 @@ class _Turn:
     def __init__(self, plan: _Plan, pitch: int):
         c, layout = plan.c, plan.layout
         self.plan, self.largest = plan, np.float32(0)
-        self.lines = workspace.empty(plan.words * plan.blocks * plan.lines * LINE)
+        self.lines = workspace.empty((2 if plan.split else 1) * plan.blocks * plan.lines * LINE)
         self.sums = workspace.empty(max(1, plan.sums))
         self.scratch = workspace.empty(SCRATCH)
         self.channels = np.zeros(max(c.channels, plan.all_blocks * BLOCK), np.int64)
         self.channels[:c.channels] = np.arange(c.channels) * pitch
         line_block, below = plan.lines * LINE, plan.blocks * plan.lines * LINE if plan.split else 0
         self.source = Source(c.size[0], c.size[1], c.stride[0], layout.first, layout.width, line_block, below,
-                             len(layout.columns), layout.plane, layout.lead, layout.row_planes, layout.columns)
+                             layout.planes, layout.plane, layout.lead, layout.row_planes, layout.columns)
         if plan.patches:
             self.planes = workspace.zeros(c.channels * layout.lines)
             self.plane_source = self.source._replace(block=layout.lines, below=0)

@@ -133,7 +133,8 @@ class Layout:
 
     width       from a position to the one below
     lines       in all, for one block of channels
-    columns     (planes, W): where each column of x goes in each plane, or -1
+    columns     where each column of x goes, or -1: (1, W), shifted (planes, W)
+    planes, plane, lead    planes side by side in a row plane, their size, and the zeros before their first row
     row_planes  for each row % stride the first line of its planes, or -1 where no tap reads such rows
     first, count  rows in a plane: from row `first` + i for a band that begins with the positions of row i
     offsets     from a position to what each tap reads
@@ -163,6 +164,8 @@ class Layout:
         cells, rest = np.divmod(np.arange(width) - starts[:, None], s_w)
         self.columns = np.where((rest == 0) & (cells >= 0) & (cells < extent),
                                 cells + lead + size * np.arange(len(starts))[:, None], -1)
+        if not shifted:                              # no column is in two planes
+            self.columns = self.columns.max(0, keepdims=True)
         self.offsets = ((row_plane * len(starts) + plane) * size + lead + (a // s_h - self.first) * self.width + shift)
-        self.planes, self.plane, self.lead = len(remainders) * len(starts), size, lead
-        self.lines = self.planes * size + self.width + _GUARD
+        self.planes, self.plane, self.lead = len(starts), size, lead
+        self.lines = len(remainders) * self.planes * size + self.width + _GUARD

@@ -254,7 +254,7 @@ def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, re
         for position in range(begin, end, along * LINE):
             first, last = _taps(tap_rows, band.row + position // band.pitch,
                                 band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
-            kept = (position * outputs + output * along * LINE) * across * LINE
+            kept = (output * stretches * STRETCH + position) * across * LINE
             if band.square:
                 _two_by_two(lines, LINE * position, source, tiles, weights, offsets, first, last, band, 2 * output,
                             min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
