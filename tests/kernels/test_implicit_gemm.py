@@ -63,6 +63,7 @@ def test_sizes_where_blocks_end(size, kernel, stride, padding, dilation):
     ConvGeometry((64, 64), (16, 16), (8, 8), ((4, 4), (4, 4))),
     ConvGeometry((30, 50), (2, 3), (20, 40)),
     ConvGeometry((1, 1), (3, 3), padding=((1, 1), (1, 1))),
+    ConvGeometry((30, 13), (3, 5), (4, 1), ((5, 5), (2, 0)), (3, 3)),    # a region as wide as what it reads, elsewhere
 ], ids=str)
 def test_unusual_geometries(geometry):
     assert_exact(geometry, *arrays(geometry, 2, 5, 11))

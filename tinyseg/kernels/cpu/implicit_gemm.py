@@ -14,7 +14,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.implicit_gemm_pack import pack_slice, pack_weight
+from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels, pack_weight
 from tinyseg.kernels.cpu.implicit_gemm_plan import flattened, plans_of
 from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply
 from tinyseg.kernels.cpu.implicit_gemm_weight import conv2d_weight_grad
@@ -88,16 +88,19 @@ def _fill(x, a, phases, columns, families, slices, segments, taps, ranges, job, 
     for f in range(len(families)):
         height, row = (last_line - first_line) * families[f, 0], families[f, 1]
         panel = first_line * families[f, 0] // ROWS
-        _clear(c, row, height, width)
+        if families[f, 2] == families[f, 3]:         # no tap reaches these phases
+            _clear(c, row, height, width)
         for s in range(families[f, 2], families[f, 3]):
             pitch = (slices[s, 1] - slices[s, 0]) * (slices[s, 3] - slices[s, 2]) * ROWS
             column = 0
-            for segment in segments[first:last]:
-                start, stop = ranges[segment[5], f]
-                depth = pack_slice(x, 0, slices[s], taps, start, stop, step, segment, b, order)
-                multiply(a, slices[s, 4] + panel * pitch, pitch, order, depth, b, segment[4], c, row, height, column)
-                column += _padded(segment[4])
-    _store(c, phases, columns, segments[first:last], first_line, last_line, cell, out, bias, floor)
+            part = slices[s, 0], slices[s, 1], slices[s, 2], slices[s, 3]
+            for i in range(first, last):
+                start, stop = ranges[segments[i, 5], f, 0], ranges[segments[i, 5], f, 1]
+                depth = pack_pixels(x, part, taps, start, stop, step, segments, i, b, order)
+                multiply(a, slices[s, 4] + panel * pitch, pitch, order, depth, b, segments[i, 2], c, row, height, column,
+                         s == families[f, 2])
+                column += _padded(segments[i, 2])
+    _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor)
 
 
 @jit
@@ -108,8 +111,8 @@ def _padded(count):
 @jit
 def _width(segments, first, last):
     width = 0
-    for segment in segments[first:last]:
-        width += _padded(segment[4])
+    for i in range(first, last):
+        width += _padded(segments[i, 2])
     return width
 
 
@@ -121,28 +124,43 @@ def _clear(c, row, height, width):
 
 
 @jit
-def _store(c, phases, columns, segments, first_line, last_line, cell, out, bias, floor):
+def _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor):
     """Add the bias to a job's part of the result, cut it off below the floor, and bring it to its place."""
-    H = out.shape[1]
+    _, H, W = out.shape
     for line in range(first_line, last_line):
         channel, phase = line // len(phases), phases[line % len(phases)]
         start = 0
-        for segment in segments:
-            top, left, width, first, count = segment[0], segment[1], segment[2], segment[3], segment[4]
-            p, q, j = top + first // width, left + first % width, 0
-            while j < count:
-                n = min(left + width - q, count - j)                     # pixels left in this row
-                h = p * cell[0] + phase
-                if h < H:
-                    _store_row(c, columns, line - first_line, start + j, n, cell[1], bias[channel], floor,
-                               out, channel, h, q * cell[1])
-                j, p, q = j + n, p + 1, left
-            start += _padded(count)
+        for i in range(first, last):
+            left, width, count, p, q = segments[i, 0], segments[i, 1], segments[i, 2], segments[i, 3], segments[i, 4]
+            if cell == (1, 1) and width == W:        # the pixels lie one after the other
+                _store_pixels(c, line - first_line, start, count, bias[channel], floor, out, channel, p, q)
+                count = 0
+            j = start
+            while count > 0:
+                n, h = min(left + width - q, count), p * cell[0] + phase
+                if h < H and cell[1] == 1:
+                    _store_pixels(c, line - first_line, j, n, bias[channel], floor, out, channel, h, q)
+                elif h < H:
+                    _store_cells(c, columns, line - first_line, j, n, cell[1], bias[channel], floor, out, channel, h,
+                                 q * cell[1])
+                j, count, p, q = j + n, count - n, p + 1, left
+            start += _padded(segments[i, 2])
 
 
 @jit
-def _store_row(c, columns, line, j, count, cell, bias, floor, out, channel, h, w):
-    """`count` pixels of all phases to out[channel, h, w] and what follows."""
+def _store_pixels(c, row, j, count, bias, floor, out, channel, h, w):
+    """c[row, j:j + count] to out[channel, h, w] and what follows."""
+    i = 0
+    while i + LANES <= count:
+        store(out, (channel, h, w + i), maximum(splat(floor), load(c, (row, j + i)) + bias))
+        i += LANES
+    if i < count:
+        store_part(out, (channel, h, w + i), maximum(splat(floor), load(c, (row, j + i)) + bias), count - i)
+
+
+@jit
+def _store_cells(c, columns, line, j, count, cell, bias, floor, out, channel, h, w):
+    """`count` pixels of all phases to out[channel, h, w] and what follows: `cell` columns for each pixel."""
     W = out.shape[2]
     if cell == 2 and len(columns) == 2:
         even, odd = _row_of(columns, line, 0), _row_of(columns, line, 1)
@@ -155,14 +173,10 @@ def _store_row(c, columns, line, j, count, cell, bias, floor, out, channel, h, w
             store_part(out, (channel, h, w + 2 * i + LANES), both[1], room - LANES)
         return
     for phase in range(len(columns)):
-        row = _row_of(columns, line, phase)
-        room = min(count, (W - w - phase + cell - 1) // cell)
+        row, room = _row_of(columns, line, phase), min(count, (W - w - phase + cell - 1) // cell)
         for i in range(0, room, LANES):
-            v = maximum(splat(floor), load(c, (row, j + i)) + bias)
-            if cell == 1:
-                store_part(out, (channel, h, w + i), v, room - i)
-            else:
-                scatter(out, (channel, h, w + i * cell + phase), cell, v, room - i)
+            scatter(out, (channel, h, w + i * cell + phase), cell,
+                    maximum(splat(floor), load(c, (row, j + i)) + bias), room - i)
 
 
 @jit

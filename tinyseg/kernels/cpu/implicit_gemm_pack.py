@@ -8,7 +8,6 @@ from tinyseg.kernels.cpu.vector import (
     gather,
     interleave,
     load,
-    load_part,
     load_rows,
     splat,
     store,
@@ -16,81 +15,96 @@ from tinyseg.kernels.cpu.vector import (
     store_rows,
 )
 
-__all__ = ["inside", "pack_pixels", "pack_slice", "pack_weight"]
+__all__ = ["pack_pixels", "pack_weight"]
 
 
 @jit
-def inside(offset, step, size):
-    """The first and the last-plus-one i for which 0 <= i·step + offset < size."""
-    return max(0, -(offset // step)), (size - 1 - offset) // step + 1
+def pack_pixels(x, part, taps, start, stop, step, segments, s, b, order):
+    """What taps start .. stop - 1 see from the pixels of a segment, as far as they belong to a slice (c0, c1, t0, t1).
 
-
-@jit
-def pack_pixels(x, c, dy, dx, step, segment, b, k):
-    """b[k, j] = x[c, p·s + dy, q·s + dx] for the pixels (p, q) of a segment, 0 outside x, and a vector of 0 after them.
-
-    A segment is (row, column and width of its region; the first pixel and how many): pixels are counted in the region
-    row by row.
+    b[k, j] = x[c, p·s + dy, q·s + dx], 0 outside x, where k numbers the pairs of channel and tap, and j the pixels
+    (p, q) of the segment; a vector of zeros follows the last.  order[k] becomes the number of the pair in the slice.
+    Returns how many rows there are.
     """
+    c0, c1, t0, t1 = part
+    while start < stop and taps[start, 0] < t0:
+        start += 1
+    while start < stop and taps[stop - 1, 0] >= t1:
+        stop -= 1
+    n = stop - start
+    for i in range(n):
+        _pack_tap(x, c0, c1, taps, start + i, step, segments, s, b, i, n)
+    for k in range((c1 - c0) * n):
+        store(b, (k, segments[s, 2]), splat(0))
+        order[k] = k // n * (t1 - t0) + taps[start + k % n, 0] - t0
+    return (c1 - c0) * n
+
+
+@jit
+def _pack_tap(x, c0, c1, taps, tap, step, segments, s, b, k, pitch):
+    """Rows k, k + pitch, ... of b: what one tap sees in the channels."""
     _, H, W = x.shape
-    top, left, width, first, count = segment[0], segment[1], segment[2], segment[3], segment[4]
-    lo, hi = inside(dx, step[1], W)
-    p, q, j = top + first // width, left + first % width, 0
+    dy, dx, lo, hi = taps[tap, 1], taps[tap, 2], taps[tap, 3], taps[tap, 4]      # from columns lo .. hi - 1 it sees x
+    left, width, count, p, q = segments[s, 0], segments[s, 1], segments[s, 2], segments[s, 3], segments[s, 4]
+    contiguous = step[0] == 1 and step[1] == 1 and width == W            # in x the pixels lie one after the other
+    if contiguous:
+        above = min(count, max(0, left - q - (p + dy) * W))
+        below = max(above, min(count, left - q + (H - p - dy) * W))
+        _copy(x, c0, c1, (p + dy) * W + q + dx + above, 1, b, k, pitch, above, below - above)
+        _clear(b, k, pitch, c1 - c0, 0, above)
+        _clear(b, k, pitch, c1 - c0, below, count - below)
+        if lo <= left and hi >= left + width:
+            return
+    j = 0
     while j < count:
         n = min(left + width - q, count - j)                             # pixels left in this row
-        h, start, stop = p * step[0] + dy, max(q, lo), min(q + n, hi)
-        if h < 0 or h >= H or start >= stop:
-            _clear(b, k, j, n)
+        h, first, last = p * step[0] + dy, max(q, lo), min(q + n, hi)
+        if h < 0 or h >= H or first >= last:
+            _clear(b, k, pitch, c1 - c0, j, n)
         else:
-            _clear(b, k, j, start - q)
-            _copy(x, c, h, start * step[1] + dx, step[1], b, k, j + start - q, stop - start)
-            _clear(b, k, j + stop - q, q + n - stop)
+            if not contiguous:
+                _copy(x, c0, c1, h * W + q * step[1] + dx, step[1], b, k, pitch, j, n)
+            _clear(b, k, pitch, c1 - c0, j, first - q)
+            _clear(b, k, pitch, c1 - c0, j + last - q, q + n - last)
         j, p, q = j + n, p + 1, left
-    store(b, (k, count), splat(0))
 
 
 @jit
-def pack_slice(x, channel, part, taps, start, stop, step, segment, b, order):
-    """Pack what taps start .. stop - 1 see in the channels of a slice (c0, c1, t0, t1), as far as it has the taps.
-
-    channel    of x that the slice calls 0
-    order      filled with the place in the slice of each row packed
-    Returns the number of rows.
-    """
-    c0, c1, t0, t1 = part[0], part[1], part[2], part[3]
-    k = 0
-    for c in range(c0, c1):
-        for i in range(start, stop):
-            if t0 <= taps[i, 0] < t1:
-                pack_pixels(x, channel + c, taps[i, 1], taps[i, 2], step, segment, b, k)
-                order[k] = (c - c0) * (t1 - t0) + taps[i, 0] - t0
-                k += 1
-    return k
-
-
-@jit
-def _clear(b, k, j, count):
+def _clear(b, k, pitch, rows, j, count):
+    """Zeros to b[k + r·pitch, j:j + count] for so many rows."""
     for i in range(0, count, LANES):
-        store_part(b, (k, j + i), splat(0), count - i)
+        for r in range(rows):
+            store_part(b, (k + r * pitch, j + i), splat(0), count - i)
 
 
 @jit
-def _copy(x, c, h, w, step, b, k, j, count):
-    """b[k, j + i] = x[c, h, w + i·step]."""
-    if step == 1:
-        for i in range(0, count - LANES + 1, LANES):
-            store(b, (k, j + i), load(x, (c, h, w + i)))
-        i = count // LANES * LANES
-        store_part(b, (k, j + i), load_part(x, (c, h, w + i), count - i), count - i)
-    elif step == 2:
+def _copy(x, c0, c1, place, step, b, k, pitch, j, count):
+    """b[k + r·pitch, j + i] = x[c0 + r].flat[place + i·step]; anything where that is outside of x.
+
+    Whole vectors are written, so that up to LANES - 1 numbers after the last are lost.
+    """
+    plane, rows = x.shape[1] * x.shape[2], c1 - c0
+    place += c0 * plane
+    end = place + (rows - 1) * plane + (count + LANES - 1) // LANES * LANES * step       # of what vectors read
+    if step <= 2 and place >= 0 and end <= x.size:
         for i in range(0, count, LANES):
-            left = 2 * (count - i) - 1
-            first = load_part(x, (c, h, w + 2 * i), left)
-            second = load_part(x, (c, h, w + 2 * i + LANES), left - LANES)
-            store_part(b, (k, j + i), deinterleave((first, second))[0], count - i)
-    else:
-        for i in range(0, count, LANES):
-            store_part(b, (k, j + i), gather(x, (c, h, w + i * step), step, count - i), count - i)
+            at = place + i * step
+            if step == 1:
+                for r in range(rows):
+                    store(b, (k + r * pitch, j + i), load(x, (0, 0, at + r * plane)))
+            else:
+                for r in range(rows):
+                    two = load(x, (0, 0, at + r * plane)), load(x, (0, 0, at + r * plane + LANES))
+                    store(b, (k + r * pitch, j + i), deinterleave(two)[0])
+        return
+    for r in range(rows):
+        at, i = place + r * plane, 0
+        while at + i * step < 0 and i < count:
+            i += 1
+        while i < count:
+            inside = min(count - i, (x.size - at - i * step + step - 1) // step)
+            store(b, (k + r * pitch, j + i), gather(x, (0, 0, at + i * step), step, inside))
+            i += LANES
 
 
 @jit

@@ -26,9 +26,10 @@ from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS
 __all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "flattened", "forward", "odd_pitch", "plans_of", "regions_of",
            "round_up", "segments_of", "slices_of", "table", "taps_of", "transposed"]
 
-DEPTH = 256                                          # (channel, tap) pairs multiplied at a time
-PIXELS = 8 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
-_RESULT = 192 << 10                                  # numbers of the result that a job keeps in the L2 cache
+DEPTH = 192                                          # (channel, tap) pairs multiplied at a time
+PIXELS = 4 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
+_RESULT = 128 << 10                                  # numbers of the result that a job keeps in the L2 cache
+_ROWS = 256                                          # of the result in a job
 _WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
 
 
@@ -51,8 +52,9 @@ class Plan(NamedTuple):
     columns: np.ndarray                              # (P_w, 3) for each phase of W: phases and row of its family, index
     families: np.ndarray                             # (F, 4) of W: phases, row in a job's part, slices first, last
     slices: np.ndarray                               # (S, 5) c0, c1, t0, t1, where its panels begin
-    segments: np.ndarray                             # (., 6) row, column and width of the region; first, count; region
-    taps: np.ndarray                                 # (., 3) t, offset in H, offset in W
+    segments: np.ndarray                             # (., 6) column and width of the region; pixels; p, q of the first;
+                                                     # region
+    taps: np.ndarray                                 # (., 5) t, offsets in H and W, columns from .. to that it sees
     ranges: np.ndarray                               # (regions, F, 2) of taps
     packing: tuple[tuple[np.ndarray, np.ndarray, int, int, int], ...]    # rows, shifts, first, depth, start of a slice
     jobs: tuple[tuple[int, int, int, int], ...]      # lines first, last; segments first, last
@@ -112,7 +114,7 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
           across: int, inward: int, repeats: int, threads: int) -> Plan:
     """across, inward    distance in the weight between two channels of the result, of the source"""
     lines, breadth = channels * len(rows.phases), sum(len(family.phases) for family in columns)
-    block = _line_block(lines, breadth, source * len(rows.offsets) * len(columns[0].offsets))
+    block = _line_block(lines, breadth)
     families, slices, packing, height, size = [], [], [], 0, 0
     for family in columns:
         taps, phases = len(rows.offsets) * len(family.offsets), len(family.phases)
@@ -137,14 +139,14 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
     pixels = sum(h * w for (_, h), (_, w) in regions)
     parts = _parts(pixels, max(COLUMNS * LANES, _RESULT // height), blocks, threads)
     segments = segments_of(regions, min(PIXELS, round_up(-(-pixels // parts), LANES)))
-    groups = _even_parts([round_up(s[4], LANES) for s in segments], parts)
+    groups = _even_parts([round_up(s[2], LANES) for s in segments], parts)
     jobs = [(line, min(line + block, lines), *group) for group in groups for line in range(0, lines, block)]
 
     taps, ranges = taps_of(regions, rows, columns, sizes, step)
     deepest = max(((c1 - c0) * (t1 - t0) for c0, c1, t0, t1, _ in slices), default=0)
-    widest = max(sum(round_up(s[4], LANES) for s in segments[a:b]) for a, b in groups)
+    widest = max(sum(round_up(s[2], LANES) for s in segments[a:b]) for a, b in groups)
     # An odd number of cache lines from row to row spreads them over the whole cache.
-    scratch = ((max(1, deepest), odd_pitch(max(s[4] for s in segments) + COLUMNS * LANES)),
+    scratch = ((max(1, deepest), odd_pitch(max(s[2] for s in segments) + COLUMNS * LANES)),
                (height, odd_pitch(widest + COLUMNS * LANES)))
     order = {phase: (*families[f][:2], j) for f, family in enumerate(columns) for j, phase in enumerate(family.phases)}
     return Plan(np.array(rows.phases), np.array([order[p] for p in sorted(order)]), table(families, 4),
@@ -192,10 +194,15 @@ def _split(offsets, size: int, step: int, cells: int) -> Iterator[tuple[int, int
     return ((a, b - a) for a, b in pairwise(sorted(cuts)))
 
 
+def _seen(offset: int, step: int, size: int) -> tuple[int, int]:
+    """(first, last + 1) of the cells that read inside the source."""
+    return max(0, -(offset // step)), max(0, (size - 1 - offset) // step + 1)
+
+
 def _meets(offset: int, first: int, count: int, step: int, size: int) -> bool:
     """Does any of these cells read inside the source?"""
-    lo, hi = max(first, -(offset // step)), min(first + count, (size - 1 - offset) // step + 1)
-    return lo < hi
+    lo, hi = _seen(offset, step, size)
+    return max(first, lo) < min(first + count, hi)
 
 
 def _tap_count(offsets, first: int, count: int, step: int, size: int) -> int:
@@ -203,30 +210,32 @@ def _tap_count(offsets, first: int, count: int, step: int, size: int) -> int:
 
 
 def taps_of(regions, rows: Phases, columns: list[Phases], sizes, step) -> tuple[np.ndarray, np.ndarray]:
-    """The taps (tap, offset in H, offset in W) that fall inside in each region, and where those of each family are."""
+    """The taps that fall inside in each region, as in `Plan`, and where those of each family are."""
     taps, ranges = [], np.zeros((len(regions), len(columns), 2), np.int64)
     for r, ((top, h), (left, w)) in enumerate(regions):
         for f, family in enumerate(columns):
             ranges[r, f, 0] = len(taps)
-            taps += [(t, dy, dx) for t, (dy, dx) in enumerate(product(rows.offsets, family.offsets))
+            taps += [(t, dy, dx, *_seen(dx, step[1], sizes[1])) for t, (dy, dx) in
+                     enumerate(product(rows.offsets, family.offsets))
                      if _meets(dy, top, h, step[0], sizes[0]) and _meets(dx, left, w, step[1], sizes[1])]
             ranges[r, f, 1] = len(taps)
-    return table(taps, 3), ranges
+    return table(taps, 5), ranges
 
 
 def segments_of(regions, most: int) -> list[tuple[int, int, int, int, int, int]]:
-    """Runs of at most so many pixels, each in one region."""
+    """Runs of at most so many pixels, each in one region, as in `Plan`."""
     segments = []
     for region, ((top, height), (left, width)) in enumerate(regions):
         count = height * width
         run = round_up(-(-count // -(-count // most)), LANES)
-        segments += [(top, left, width, first, min(run, count - first), region) for first in range(0, count, run)]
+        segments += [(left, width, min(run, count - first), top + first // width, left + first % width, region)
+                     for first in range(0, count, run)]
     return segments
 
 
-def _line_block(lines: int, breadth: int, depth: int) -> int:
-    """Lines of a job: few where the weight is large, so that a job sees many pixels while a part of it is near."""
-    most = max(1, (128 if lines * breadth * depth > 1 << 19 else 256) // (breadth * ROWS)) * ROWS
+def _line_block(lines: int, breadth: int) -> int:
+    """Lines of a job, each `breadth` rows."""
+    most = max(1, _ROWS // (breadth * ROWS)) * ROWS
     return min(lines, round_up(-(-lines // -(-lines // most)), ROWS))
 
 

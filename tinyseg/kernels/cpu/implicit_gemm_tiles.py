@@ -22,32 +22,45 @@ __all__ = ["multiply", "multiply_transposed"]
 _HALF = (ROWS + 1) // 2
 
 
-def _tile(rows, columns):
-    """The kernel of a tile of this size, a constant of its code: c += a[order]ᵀ · b."""
+def _column(rows, columns):
+    """The kernel of a column of tiles of this size, a constant of its code: c += a[order]ᵀ · b, or = where fresh."""
     @jit
-    def add_product(a, start, order, depth, b, j, c, row, column):
-        tile = zero_tile(rows, columns)
-        for k in range(depth):
-            tile = outer_add(tile, a, start + order[k] * ROWS, b, (k, j))
-        store_tile(add_tile(tile, c, (row, column)), c, (row, column))
-    return add_product
+    def add_products(a, start, pitch, order, depth, b, j, c, row, last_row, column, fresh):
+        for i in range(row, last_row, rows):
+            tile = zero_tile(rows, columns)
+            if depth * ROWS == pitch:                # all in their order
+                for k in range(depth):
+                    tile = outer_add(tile, a, start + k * ROWS, b, (k, j))
+            else:
+                for k in range(depth):
+                    tile = outer_add(tile, a, start + order[k] * ROWS, b, (k, j))
+            if not fresh:
+                tile = add_tile(tile, c, (i, column))
+            store_tile(tile, c, (i, column))
+            start += pitch
+    return add_products
 
 
-def _transposed_tile(rows, columns):
-    """The kernel of a tile of this size: c = a · b."""
+def _transposed_column(rows, columns):
+    """The kernel of a column of tiles of this size: c[order] += a · b."""
     @jit
-    def product(a, row, depth, b, column, c):
-        tile = zero_tile(rows, columns)
-        for k in range(depth):
-            tile = outer_add_down(tile, a, (row, k), b, (k, column))
-        store_tile(tile, c, (0, 0))
-    return product
+    def add_products(a, row, last_row, depth, b, j, order, c, scratch):
+        for i in range(row, last_row, rows):
+            tile = zero_tile(rows, columns)
+            for k in range(depth):
+                tile = outer_add_down(tile, a, (i, k), b, (k, j))
+            store_tile(tile, scratch, (0, 0))
+            for k in range(min(rows, last_row - i)):
+                for v in range(columns):
+                    place = order[i + k], j + v * LANES
+                    store(c, place, load(c, place) + load(scratch, (k, v * LANES)))
+    return add_products
 
 
-_whole, _whole_2, _whole_1 = (_tile(ROWS, columns) for columns in (COLUMNS, 2, 1))
-_half, _half_2, _half_1 = (_tile(_HALF, columns) for columns in (COLUMNS, 2, 1))
-_down, _down_2, _down_1 = (_transposed_tile(ROWS, columns) for columns in (COLUMNS, 2, 1))
-_half_down, _half_down_2, _half_down_1 = (_transposed_tile(_HALF, columns) for columns in (COLUMNS, 2, 1))
+_whole, _whole_2, _whole_1 = (_column(ROWS, columns) for columns in (COLUMNS, 2, 1))
+_half, _half_2, _half_1 = (_column(_HALF, columns) for columns in (COLUMNS, 2, 1))
+_down, _down_2, _down_1 = (_transposed_column(ROWS, columns) for columns in (COLUMNS, 2, 1))
+_half_down, _half_down_2, _half_down_1 = (_transposed_column(_HALF, columns) for columns in (COLUMNS, 2, 1))
 
 
 @jit
@@ -58,58 +71,54 @@ def _vectors(left):
 
 
 @jit
-def multiply(a, start, pitch, order, depth, b, width, c, row, height, column):
+def _whole_rows(height):
+    """How many rows go to whole tiles, the last of which may reach beyond height."""
+    return (height + ROWS - 1 - _HALF) // ROWS * ROWS
+
+
+@jit
+def multiply(a, start, pitch, order, depth, b, width, c, row, height, column, fresh):
     """c[row + i, column + j] += Σ a[i, order[k]] · b[k, j] over k < depth, for i < height and j < width.
+
+    fresh    whether c holds nothing yet, which counts as 0
 
     a is flat and in panels, a[i, k] = a[start + i // ROWS · pitch + k·ROWS + i % ROWS].  Tiles write up to their own
     size beyond height, and whole vectors.
     """
+    middle, end = row + _whole_rows(height), row + height
+    rest = start + _whole_rows(height) // ROWS * pitch
     j = 0
     while j < width:
-        vectors = _vectors(width - j)
-        for i in range(0, height, ROWS):
-            panel = start + i // ROWS * pitch
-            if height - i > _HALF:
-                if vectors == COLUMNS:
-                    _whole(a, panel, order, depth, b, j, c, row + i, column + j)
-                elif vectors == 2:
-                    _whole_2(a, panel, order, depth, b, j, c, row + i, column + j)
-                else:
-                    _whole_1(a, panel, order, depth, b, j, c, row + i, column + j)
-            elif vectors == COLUMNS:
-                _half(a, panel, order, depth, b, j, c, row + i, column + j)
-            elif vectors == 2:
-                _half_2(a, panel, order, depth, b, j, c, row + i, column + j)
-            else:
-                _half_1(a, panel, order, depth, b, j, c, row + i, column + j)
+        vectors, to = _vectors(width - j), column + j
+        if vectors == COLUMNS:
+            _whole(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
+            _half(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
+        elif vectors == 2:
+            _whole_2(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
+            _half_2(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
+        else:
+            _whole_1(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
+            _half_1(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
         j += vectors * LANES
 
 
 @jit
-def multiply_transposed(a, height, order, depth, b, width, c, tile):
+def multiply_transposed(a, height, order, depth, b, width, c, scratch):
     """c[order[i], j] += Σ a[i, k] · b[k, j] over k < depth, for i < height and j < width, which whole vectors round up.
 
-    tile    scratch (ROWS, COLUMNS · LANES).  Rows of a beyond height are read.
+    scratch    (ROWS, COLUMNS · LANES).  Rows of a beyond height are read.
     """
+    middle = min(height, _whole_rows(height))
     j = 0
     while j < width:
         vectors = _vectors(width - j)
-        for i in range(0, height, ROWS):
-            if height - i > _HALF:
-                if vectors == COLUMNS:
-                    _down(a, i, depth, b, j, tile)
-                elif vectors == 2:
-                    _down_2(a, i, depth, b, j, tile)
-                else:
-                    _down_1(a, i, depth, b, j, tile)
-            elif vectors == COLUMNS:
-                _half_down(a, i, depth, b, j, tile)
-            elif vectors == 2:
-                _half_down_2(a, i, depth, b, j, tile)
-            else:
-                _half_down_1(a, i, depth, b, j, tile)
-            for k in range(min(ROWS, height - i)):
-                for v in range(0, vectors * LANES, LANES):
-                    target = order[i + k], j + v
-                    store(c, target, load(c, target) + load(tile, (k, v)))
+        if vectors == COLUMNS:
+            _down(a, 0, middle, depth, b, j, order, c, scratch)
+            _half_down(a, middle, height, depth, b, j, order, c, scratch)
+        elif vectors == 2:
+            _down_2(a, 0, middle, depth, b, j, order, c, scratch)
+            _half_down_2(a, middle, height, depth, b, j, order, c, scratch)
+        else:
+            _down_1(a, 0, middle, depth, b, j, order, c, scratch)
+            _half_down_1(a, middle, height, depth, b, j, order, c, scratch)
         j += vectors * LANES

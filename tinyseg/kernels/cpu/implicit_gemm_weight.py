@@ -15,7 +15,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels, pack_slice
+from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels
 from tinyseg.kernels.cpu.implicit_gemm_plan import (
     flattened,
     forward,
@@ -85,7 +85,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
 def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
     """For what the taps see, where each of its rows belongs, the gradient as it is and transposed, and a tile."""
     pixels = odd_pitch(_PIXELS + LANES)
-    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty(plan.depth, np.int64),
+    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty(max(plan.depth, LANES), np.int64),
             workspace.empty((LANES, pixels)), workspace.empty((_PIXELS, plan.shape[1])),
             workspace.empty((ROWS, COLUMNS * LANES)))
 
@@ -116,38 +116,39 @@ def _plan(geometry: ConvGeometry, channels: int, outputs: int, images: int, grou
 
 
 @jit
-def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, share, step, part, b, order, lines, pixels,
-                  tile):
-    """part[(channel, tap), o] = the sum over the pixels of a share.
+def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, share, step, total, b, order, lines,
+                  pixels, tile):
+    """total[(channel, tap), o] = the sum over the pixels of a share.
 
-    b, order, lines, pixels, tile    scratch: what the taps see, the row of the part that belongs to each row of it,
+    b, order, lines, pixels, tile    scratch: what the taps see, the row of the total that belongs to each row of it,
                                      LANES channels of the gradient, the gradient transposed, a tile of the product
     """
     first_output, last_output, first, last = block
     outputs, channels = grad.shape[1] // groups, x.shape[1] // groups
-    for i in range(len(part)):
+    itself = np.array([[0, 0, 0, 0, grad.shape[3]]])                     # a tap that sees the pixel
+    for k in range(len(total)):
         for j in range(0, last_output - first_output, LANES):
-            store(part, (i, j), splat(0))
+            store(total, (k, j), splat(0))
     for pair in range(share[0], share[1]):
-        n, segment = pair // len(segments), segments[pair % len(segments)]
-        count, start, stop = segment[4], ranges[segment[5], 0, 0], ranges[segment[5], 0, 1]
+        n, i = pair // len(segments), pair % len(segments)
+        count, start, stop = segments[i, 2], ranges[segments[i, 5], 0, 0], ranges[segments[i, 5], 0, 1]
         for o in range(first_output, last_output, LANES):
-            for i in range(LANES):
-                if o + i < last_output:
-                    pack_pixels(grad[n], g * outputs + o + i, 0, 0, (1, 1), segment, lines, i)
-                elif pair == share[0]:
-                    for j in range(0, count + LANES, LANES):
-                        store(lines, (i, j), splat(0))
+            channels_now = g * outputs + o, g * outputs + min(o + LANES, last_output), 0, 1
+            rows = pack_pixels(grad[n], channels_now, itself, 0, 1, (1, 1), segments, i, lines, order)
+            for k in range(rows, LANES):
+                for j in range(0, count, LANES):
+                    store(lines, (k, j), splat(0))
             for j in range(0, count, LANES):
                 transpose_square(lines, (0, j), lines.shape[1], pixels, (j, o - first_output), pixels.shape[1])
         for s in range(first, last):
-            depth = pack_slice(x[n], g * channels, slices[s], taps, start, stop, step, segment, b, order)
+            part = g * channels + slices[s, 0], g * channels + slices[s, 1], slices[s, 2], slices[s, 3]
+            depth = pack_pixels(x[n], part, taps, start, stop, step, segments, i, b, order)
             for k in range(depth):
                 order[k] += slices[s, 4] - slices[first, 4]
-            for i in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
+            for k in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
                 for j in range(0, count, LANES):
-                    store(b, (i, j), splat(0))
-            multiply_transposed(b, depth, order, count, pixels, last_output - first_output, part, tile)
+                    store(b, (k, j), splat(0))
+            multiply_transposed(b, depth, order, count, pixels, last_output - first_output, total, tile)
 
 
 @jit
