@@ -23,6 +23,16 @@ def _depthwise(operation: str, geometry: ConvGeometry, first: tuple[int, ...], s
     return channels == geometry.groups and outputs <= 4 * channels
 
 
+def _perhaps_diagonal(geometry: ConvGeometry, first: tuple[int, ...], weight: tuple[int, ...]) -> bool:
+    """As many channels out as in, few, and a kernel as large as bilinear up-sampling by the stride needs."""
+    return weight[0] == weight[1] <= 64 and all(1 < 2 * s - s % 2 <= k for s, k in zip(
+        geometry.stride, geometry.kernel_size, strict=True))
+
+
+for _operation in ("conv2d", "conv2d_input_grad"):
+    register(_operation, "diagonal", "tinyseg.kernels.cpu.diagonal", suits=_perhaps_diagonal, dtypes=("float32",),
+             epilogue=True)
+
 for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
     register(_operation, "depthwise", "tinyseg.kernels.cpu.depthwise", suits=partial(_depthwise, _operation),
              dtypes=("float32",), epilogue=_operation != "conv2d_weight_grad")

@@ -77,9 +77,9 @@ def algorithms(operation: str, device: str = "cpu", dtype: str | None = None) ->
 
 
 def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None,
-         dtype: str | None = None, *shapes: tuple[int, ...]) -> Kernel:
+         dtype: str | None = None, *shapes: tuple[int, ...], without: str | None = None) -> Kernel:
     """The kernel of that name.  For `"auto"` the first registered that can do this geometry and dtype, is as exact as
-    the chosen precision asks, and suits these shapes.
+    the chosen precision asks, and suits these shapes; not the one called `without`.
 
     Raises ArgumentError that lists the names, or says why the named one cannot.
     """
@@ -88,7 +88,7 @@ def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry:
         raise ArgumentError(f"{operation}: no kernel for arrays on {device!r}; move them with .to(device)")
     if algorithm == "auto":
         for kernel in sorted(known.values(), key=lambda kernel: kernel.definition):
-            if (permits(kernel.precision) and kernel.cannot(geometry, dtype) is None
+            if (kernel.algorithm != without and permits(kernel.precision) and kernel.cannot(geometry, dtype) is None
                     and (geometry is None or not shapes or kernel.suits(geometry, *shapes))):
                 return kernel
         raise ArgumentError(f"{operation}: no kernel on {device!r} can do {geometry} in {dtype or 'any dtype'}")
@@ -100,10 +100,12 @@ def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry:
     return known[algorithm]
 
 
-def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = None, relu: bool = False) -> Any:
+def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = None, relu: bool = False,
+        without: str | None = None) -> Any:
     """Call the kernel for these arguments: the first array says where, a ConvGeometry says whether it can.
 
     bias, relu    then add bias[c] to channel c of the result, and cut it off below 0
+    without       the name of a kernel that leaves what it does not do itself to `"auto"`, and must not be chosen again
 
     Kernels see C-contiguous, writable arrays and need no second version for others.
     """
@@ -112,9 +114,9 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
     arguments = tuple(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
     kernel = None
-    if algorithm == "auto" and tuned is not None:
+    if algorithm == "auto" and tuned is not None and without is None:
         kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
-    kernel = kernel or find(operation, algorithm, device_of(arrays[0]), *call)
+    kernel = kernel or find(operation, algorithm, device_of(arrays[0]), *call, without=without)
     if kernel.epilogue:
         return kernel.function(*arguments, bias=bias, relu=relu)
     y = kernel.function(*arguments)

@@ -32,12 +32,14 @@ from tinyseg.kernels.cpu.vector import (
     store_part,
     store_rows,
     total,
+    transpose_square,
 )
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 BLOCK = 8                                            # rows made at a time: as many sums as keep the multipliers busy
 MET3, MET5 = BLOCK + 2, BLOCK + 4                    # lines that they meet with 3 and 5 taps below one another
+FEW = 10                                             # rows of taps summed at a time: short sums keep their digits
 BAND = 1 << 14                                       # numbers: 64 KB, which do not leave the caches near by
 
 
@@ -123,19 +125,23 @@ def _correlate(first, last, source, weight, bias, result, rows, columns, groups,
                             for j in range(columns.runs):
                                 sums = splat(bias[o])
                                 sums = (sums, sums, sums, sums, sums, sums, sums, sums)
+                                t1 = row_ends[r, p // BLOCK, 1]
                                 for k in range(S):
-                                    sums = _add_taps(sums, band, k * lines + (p - top) * rows.deal, q * LANES,
-                                                      weight, o if S == 1 else g * S + k, taps, rows.deal,
-                                                      row_ends[r, p // BLOCK, 0], row_ends[r, p // BLOCK, 1],
-                                                      column_ends[j, q, 0], column_ends[j, q, 1])
+                                    for t in range(row_ends[r, p // BLOCK, 0], t1, FEW):
+                                        part = _sum_taps(band, k * lines + (p - top) * rows.deal, q * LANES, weight,
+                                                         o if S == 1 else g * S + k, taps, rows.deal, t,
+                                                         min(t + FEW, t1), column_ends[j, q, 0], column_ends[j, q, 1])
+                                        sums = fma_rows(splat(1), part, sums)
                                 store_rows(made, (j, 0, 0), LANES, sums)
                             _write(result, n, o, r + p * rows.runs, rows.runs, q * LANES * columns.runs, made, relu)
 
 
 @jit(inline="always")
-def _add_taps(sums, band, line, place, weight, o, taps, step, t0, t1, b0, b1):
-    """Add what BLOCK rows of results, `step` lines apart, meet with the taps t0 .. t1 - 1 of rows, b0 .. b1 - 1 of
+def _sum_taps(band, line, place, weight, o, taps, step, t0, t1, b0, b1):
+    """What BLOCK rows of results, `step` lines apart, meet with taps t0 .. t1 - 1 of rows and b0 .. b1 - 1 of
     columns."""
+    sums = splat(0)
+    sums = (sums, sums, sums, sums, sums, sums, sums, sums)
     u, line_of, v, place_of = taps
     pitch = step * band.shape[1]
     t = t0
@@ -174,6 +180,9 @@ def _write(result, n, o, h, step, w, made, relu):
             even, odd = interleave((load(made, (0, k, 0)), load(made, (1, k, 0))))
             store_part(result, (n, o, h, w), maximum(floor, even), W - w)
             store_part(result, (n, o, h, w + LANES), maximum(floor, odd), W - w - LANES)
+        elif runs % LANES == 0 and w + LANES * runs <= W and not relu:
+            for j in range(0, runs, LANES):
+                transpose_square(made, (j, k, 0), BLOCK * LANES, result, (n, o, h, w + j), runs)
         else:
             for j in range(runs):
                 count = (W - w - j + runs - 1) // runs
