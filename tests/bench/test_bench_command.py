@@ -153,9 +153,9 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
     (("--layers", "layerz"), "layers 'layerz'; legal: unet, fcn"),
     (("--layers", "none.json"), "none.json: cannot be read"),
     (("--layer", "q"), "no layer 'q'; legal: plain, wide, up, pool"),
-    (("--algorithm", "fft"), "no algorithm 'fft'; legal: im2col"),
+    (("--algorithm", "fft"), "no algorithm 'fft'; legal: "),
     (("--against", "jax"), "--against 'jax'; legal: none, torch"),
-    (("--baseline", "fastest"), "--baseline 'fastest'; legal: im2col"),
+    (("--baseline", "fastest"), "--baseline 'fastest'; legal: "),
     (("--direction", "up"), "--direction 'up'; legal: forward, input_grad, weight_grad"),
     (("--threads", "4096"), "--threads 4096: needs 1 to"),
     (("--sweep", "speed=1,2"), "--sweep speed=1,2: needs one of dilation"),
@@ -165,6 +165,7 @@ def test_what_is_wrong_with_a_kernel_is_listed_and_the_others_are_measured(bench
     (("--out", "layers.json"), "--out layers.json: is a file; name a folder"),
     (("net", "--baseline", "torch", "--against", "none"), "--baseline 'torch'; legal: tinyseg"),
     (("net", "--size", "40"), "a size that four poolings halve"),
+    (("conv", "--profile"), "--profile: it is for a whole net; needs tinyseg bench net --profile"),
     (("net", "--sweep", "size=1,2"), "net: a whole net has no kernel, sweep"),
 ])
 def test_bad_input_is_one_line(bench, arguments, message):
@@ -181,6 +182,14 @@ def test_the_time_left_is_told_after_the_first_few():
 def test_the_memory_of_a_net_is_measured_in_its_own_process():
     small, large = (net_memory("tinyseg", "training step", Size(base, 32, 1), 1) for base in (2, 32))
     assert 0 < small.before < small.peak < large.peak
+
+
+def test_a_profile_of_a_net(bench, tmp_path):
+    out = bench("net", "--profile", "--base", 2, "--size", 16, "--against", "none", "--out", "found")
+    for words in ("U-Net-2, 16x16, batch 2 · inference", "U-Net-2, 16x16, batch 2 · training step", "weight grad",
+                  "3x3, 3->2, 16x16, batch 2", "normalisation", "optimizer"):
+        assert words in out
+    assert [p.name for p in (tmp_path / "found").iterdir()] == ["profile.json"]
 
 
 def test_without_pytorch(bench):

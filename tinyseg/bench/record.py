@@ -17,7 +17,7 @@ from tinyseg.bench.statistics import Summary, different, geometric_mean
 from tinyseg.errors import ArgumentError, DataError
 from tinyseg.files import replacing
 
-__all__ = ["Bench", "Compared", "Standing", "compare", "others"]
+__all__ = ["Bench", "Compared", "Standing", "busy_text", "compare", "others"]
 
 FORMAT = "tinyseg-bench-1"
 BUSY = 0.15              # cores in the hands of other programs, above which the times are not the machine's own
@@ -106,11 +106,7 @@ class Bench:
     @property
     def busy(self) -> str | None:
         """A warning when other programs ran meanwhile."""
-        if self.others is None or self.others <= BUSY:
-            return None
-        cores = self.machine.get("cores") or os.cpu_count()
-        return (f"Other programs used {self.others:.1f} of {cores} cores meanwhile: neither times nor ratios are to be "
-                "trusted. Measure again on a quiet machine.")
+        return busy_text(self.others, self.machine.get("cores") or os.cpu_count())
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; "means" follow from the rest, for who reads the file without tinyseg."""
@@ -205,6 +201,13 @@ def compare(first: Bench, second: Bench) -> list[Compared]:
     if not rows:
         raise ArgumentError("compare: the two files have no layer and candidate in common; measure the same --layers")
     return rows
+
+
+def busy_text(others: float | None, cores: int | None) -> str | None:
+    if others is None or others <= BUSY:
+        return None
+    return (f"Other programs used {others:.1f} of {cores} cores meanwhile: neither times nor ratios are to be "
+            "trusted. Measure again on a quiet machine.")
 
 
 def others() -> Callable[[], float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,14 +19,15 @@ from tinyseg.bench.layers import DIRECTIONS, SUITES, Layer, read_layers, select
 from tinyseg.bench.net import MODES, Size, measure_net, yardsticks
 from tinyseg.bench.net_memory import METHOD
 from tinyseg.bench.peaks import measure_peaks
-from tinyseg.bench.record import Bench, others
+from tinyseg.bench.profile import Profile, profile_net
+from tinyseg.bench.record import Bench, busy_text, others
 from tinyseg.bench.sweep import fit, swept
 from tinyseg.bench.timing import Settings
 from tinyseg.bench.trial import trial
 from tinyseg.bench.user import UserKernel, load
 from tinyseg.errors import ArgumentError, Interrupted
 
-__all__ = ["Listener", "Request", "bench"]
+__all__ = ["Listener", "Request", "bench", "profiles"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,21 @@ def bench(request: Request, listener: Listener, keep: Keep = lambda found: None)
         listener.stopped()
 
 
+def profiles(request: Request, listener: Listener) -> list[Profile]:
+    """Where the time of a U-Net goes, in each mode, beside PyTorch's for the same layers."""
+    if request.suite != "net":
+        raise ArgumentError("--profile: it is for a whole net; needs tinyseg bench net --profile")
+    _check_net(request)
+    yardstick = next(iter(yardsticks(request.against)), None)
+    cores = others()
+    try:
+        with threads(request.threads, yardstick is not None):
+            found = profile_net(request.net, yardstick, request.seed, listener.progress)
+    finally:
+        listener.stopped()
+    return [replace(profile, busy=busy_text(cores(), os.cpu_count())) for profile in found]
+
+
 def _layers(request: Request, listener: Listener, keep: Keep) -> Bench:
     layers = select(read_layers(request.layers), request.suite, request.names)
     if request.sweep is not None:
@@ -114,9 +131,7 @@ def _layers(request: Request, listener: Listener, keep: Keep) -> Bench:
 
 
 def _net(request: Request, listener: Listener, keep: Keep) -> Bench:
-    if request.kernel or request.sweep or request.algorithms or request.names or request.directions:
-        raise ArgumentError("net: a whole net has no kernel, sweep, layer, direction or algorithm to choose; "
-                            "it takes --base, --size, --batch and --against")
+    _check_net(request)
     names = ["tinyseg", *yardsticks(request.against)]
     baseline = _baseline(request.baseline, names, ("torch", "tinyseg"))
     settings = replace(request.settings, patience=NET_PATIENCE)
@@ -125,6 +140,12 @@ def _net(request: Request, listener: Listener, keep: Keep) -> Bench:
                       [], baseline, missing=[(request.net.name, mode) for mode in MODES])
         _gather(found, measure_net(request.net, names[1:], settings, count, listener.progress), keep)
     return found
+
+
+def _check_net(request: Request) -> None:
+    if request.kernel or request.sweep or request.algorithms or request.names or request.directions:
+        raise ArgumentError("net: a whole net has no kernel, sweep, layer, direction or algorithm to choose; "
+                            "it takes --base, --size, --batch and --against")
 
 
 def _gather(found: Bench, groups: Iterable[list[Result]], keep: Keep) -> None:

@@ -51,6 +51,9 @@ def bench(
                                                  rich_help_panel=OUT)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json, roofline.png and report.html.",
                                              rich_help_panel=OUT)] = None,
+    profile: Annotated[bool, typer.Option(
+        "--profile", help="net: where the time goes, kernel by kernel, instead of how long it takes.",
+        rich_help_panel=OUT)] = False,
     compare: Annotated[tuple[Path, Path] | None, typer.Option(
         help="Lay two bench.json side by side instead of measuring.", rich_help_panel=OUT)] = None,
 ) -> None:
@@ -60,6 +63,7 @@ def bench(
     that the intervals of the two medians overlap. Ctrl-C ends it early, with a table and a report of what is measured.
     """
     from tinyseg.bench import net, record, report, run
+    from tinyseg.bench.profile import write
     from tinyseg.cli.bench_table import Terminal
     terminal = Terminal()
     if compare is not None:
@@ -75,10 +79,16 @@ def bench(
         if out is not None:
             report.begin(found, out)
 
-    found = run.bench(run.Request(
+    request = run.Request(
         suite=suite, kernel=kernel, signature=op, layers=layers, names=layer or [], directions=direction or [],
         algorithms=algorithm or [], against=names, sweep=sweep, threads=threads, rounds=rounds, seconds=seconds,
-        limit=limit, seed=seed, baseline=baseline, net=net.Size(base, size, batch)), terminal, keep)
+        limit=limit, seed=seed, baseline=baseline, net=net.Size(base, size, batch))
+    if profile:
+        terminal.profiles(profiles := run.profiles(request, terminal))
+        if out is not None:
+            write(profiles, out / "profile.json")
+        return
+    found = run.bench(request, terminal, keep)
     terminal.table(found)
     if out is not None:
         print(f"report: {report.write(found, out)}")

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tinyseg.bench.profile import Profile
 from tinyseg.bench.record import Bench, Compared
 from tinyseg.bench.rows import (
     COLUMNS,
@@ -22,6 +23,7 @@ from tinyseg.bench.rows import (
     seconds_text,
     spread_text,
 )
+from tinyseg.cli.profile_table import print_profile
 
 __all__ = ["Terminal"]
 
@@ -117,6 +119,10 @@ class Terminal:
                                          f" to {bench.baseline}; in parentheses: not different"), soft_wrap=True)
         self.console.print(lines)
         self.console.print()
+
+    def profiles(self, found: list[Profile]) -> None:
+        for profile in found:
+            print_profile(self.console, profile)
 
     def compared(self, first: Bench, second: Bench, found: list[Compared]) -> None:
         table = Table(box=None, pad_edge=False, header_style="bold")
