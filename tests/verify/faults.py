@@ -140,7 +140,7 @@ FAULTS = [
     Fault("only right for contiguous input", LOOPS, X, Y, "x = x.ravel(order='K').reshape(x.shape)\n    " + Y,
           "layout"),
     Fault("result kept from the first call", LOOPS, X, "    return y\n",
-          "    return _seen.setdefault((x.shape, weight.shape, geometry), y)\n", ("linear", "repeatable", "definition"),
+          "    return _seen.setdefault((x.shape, weight.shape, geometry), y)\n", ("calls apart", "definition"),
           header="_seen = {}"),
     Fault("one buffer for every result", LOOPS, X, Y,
           "y = _seen.setdefault((x.shape, weight.shape, geometry), " + Y[4:] + ")", ("repeatable", "linear"),
@@ -236,7 +236,7 @@ FAULTS = [
     Fault("C dilated alike on both axes", MATRIX, X, "geometry.dilation[a]", "geometry.dilation[0]",
           ("dilation", "definition")),
     Fault("C remembered without its dilation", MATRIX, X, "@lru_cache(maxsize=32)", "@_remembered",
-          ("definition", "dilation", "linear"), header="def _remembered(f):\n    seen = {}\n"
+          ("calls apart", "definition"), header="def _remembered(f):\n    seen = {}\n"
           "    return lambda g, *c: seen.setdefault((g.input_size, g.output_size, g.kernel_size, c), f(g, *c))\n"),
     Fault("product in float32", MATRIX, X, "np.float64(values[e])", "np.float32(values[e])", "rounding"),
     Fault("transpose without its values", MATRIX, DX, "self.values[order]", "self.values", ("adjoint", "definition")),

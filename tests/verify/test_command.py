@@ -112,7 +112,7 @@ QUICK = ("--seconds", 4, "--only", "definition,output size")
 def test_a_right_kernel_holds(verify):
     out = verify("kernels_of_mine.py:right", "--seconds", 8, status=0)
     assert "right as conv2d with stride, padding, dilation" in out
-    assert "All 17 properties hold" in out
+    assert "All 18 properties hold" in out
 
 
 def test_other_names_for_options_are_taken_in_order_and_prints_stay_away(verify):

@@ -25,6 +25,8 @@ def verify(
         min=0, help="For kernels that transform (Winograd, FFT) or multiply shorter numbers (bfloat16): the largest "
                     "error, relative to max|x| · max over o of Σ|w[o]|. One relative to max|y| is never too small.")
     ] = None,
+    kernel: Annotated[str | None, typer.Option(
+        help="Sizes of the kernel's sides that it takes, like 3 or 1,3; default: any.")] = None,
     dtypes: Annotated[str, typer.Option(help="Those of the arrays that it takes.")] = "float64,float32",
     only: Annotated[str | None, typer.Option(help="Properties to check, by name, with commas.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Look for a quarter of an hour.")] = False,
@@ -51,7 +53,7 @@ def verify(
     if seconds is not None:
         budget = replace(budget, seconds=seconds)
     request = Request(target, op, tuple(_gradients(backward)), _names(supports), adapter, tolerance,
-                      _names(dtypes))
+                      _names(dtypes), _sizes(kernel))
     console = Console(stderr=True)
     with console.status(f"importing {target}") as status:
         found = session.verify(request, budget, seed, call_limit, _names(only),
@@ -65,6 +67,13 @@ def verify(
 
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(map(int, text.split(",")))
+    except ValueError:
+        raise ArgumentError(f"--kernel {text}: needs whole numbers, like 3 or 1,3") from None
 
 
 def _gradients(text: str | None) -> list[tuple[str, str]]:

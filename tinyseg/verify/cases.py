@@ -25,7 +25,7 @@ class Case:
 
     batch, channels, outputs    images; channels in and out of each group
     values    ones; ramp, 1 2 3 ...; integers, small, so that sums are exact; floats; special, integers among which are
-              inf and nan (in one operand); denormal, integers · 2^-1072 (in one operand)
+              inf and nan (in one operand); denormal, integers · 2^16 of the smallest (in one operand)
     layout    how the operands lie in memory
     """
 
@@ -141,10 +141,10 @@ def filled(shape: tuple[int, ...], values: str, seed: int, dtype: str = "float64
     else:
         raise ArgumentError(f"values {values!r}; legal: {', '.join(VALUES)}")
     if values == "special":
-        some = rng.choice(count, min(count, 1 + count // 8), replace=False)
+        some = rng.choice(count, rng.integers(1, 2 + count // 8), replace=False)
         array[some] = rng.choice([np.inf, -np.inf, np.nan], len(some))
     if values == "denormal":
-        array *= np.finfo(dtype).smallest_subnormal * 2
+        array *= np.finfo(dtype).smallest_subnormal * 2**16
     return array.reshape(shape).astype(dtype)
 
 

@@ -28,11 +28,11 @@ def lines(request: Request, kernel: dict[str, Any], outcome: Outcome, op: Operat
     arrays = [case[o] for o in op.operands]
     alone = (violation.direct and kernel["style"] != "geometry" and request.adapter is None and "." not in name
              and place and (violation.expected is None or violation.expected.size <= _LONGEST)
-             and (case.layout, case.dtype) == ("contiguous", "float64") and sum(a.size for a in arrays) <= 2 * _LONGEST)
+             and case.layout == "contiguous" and sum(a.size for a in arrays) <= 2 * _LONGEST)
     path = Path(place)
     if not alone:
         given = ", ".join(f"{key}={value!r}" for key, value in (
-            ("op", op.name), ("supports", request.supports), ("adapter", request.adapter),
+            ("op", op.name), ("supports", request.supports), ("adapter", request.adapter), ("kernel", request.kernel),
             ("tolerance", request.tolerance), ("dtypes", None if request.dtypes == DTYPES else request.dtypes))
             if value is not None)
         geometry = type(case.geometry).__name__

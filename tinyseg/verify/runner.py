@@ -12,7 +12,7 @@ from tinyseg.errors import ArgumentError
 from tinyseg.verify.cases import Case
 from tinyseg.verify.properties import Property, properties_of
 from tinyseg.verify.strategies import cases
-from tinyseg.verify.subject import Subject
+from tinyseg.verify.subject import DTYPES, Refused, Subject
 from tinyseg.verify.violation import Violation
 
 try:
@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["Budget", "Outcome", "examine", "hunt"]
 
-EXAMPLES = 50                                        # drawn at a time; each time anew, since examples resemble the last
+EXAMPLES = 10                                        # drawn at a time: from then on hypothesis varies those it had
 LONGEST = 1.0                                        # seconds that a case may be expected to take
 SHRINKING = 8.0                                      # seconds after the first failure of a property
 
@@ -64,11 +64,10 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
     note    told of every case before it is tried
     """
     started, first_failure = time.monotonic(), None
-    limits = {"large": False, "dtypes": ("float64",), **prop.draw}
-    if subject.tolerance is not None:
-        limits["dtypes"] = ("float64", "float32")    # a tolerance is stated for the less exact of them
+    limits = {"large": False, "dtypes": DTYPES, **prop.draw}
     limits["dtypes"] = [d for d in limits["dtypes"] if d in subject.dtypes] or subject.dtypes
-    strategy = cases(subject.operation, subject.supports - set(prop.without), plain=subject.plain, **limits)
+    strategy = cases(subject.operation, subject.supports - set(prop.without), plain=subject.plain,
+                     possible=subject.possible, **limits)
 
     @hypothesis.seed(seed)
     @settings(max_examples=examples, database=None, deadline=None, derandomize=False, report_multiple_bugs=False,
@@ -88,6 +87,8 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
         try:
             with np.errstate(all="ignore"):
                 prop.check(subject, case)
+        except Refused:
+            return
         except Violation as violation:
             first_failure = first_failure or now
             outcome.failures += 1

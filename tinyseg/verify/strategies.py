@@ -7,7 +7,7 @@ geometry as it can be pasted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ except ModuleNotFoundError as error:
 __all__ = ["SEEDS", "axes", "cases", "convolutions", "floats", "geometries", "integers", "poolings"]
 
 SEEDS = st.integers(0, 2**32 - 1)
+_SMALL: dict[str, Sequence[int]] = {"kernel": range(1, 5), "stride": range(1, 4), "padding": range(4),
+                                    "dilation": range(1, 4), "groups": range(1, 4), "channels": range(1, 4)}
+_PLAIN = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 EXACT = ("ones", "ramp", *("integers",) * 6)         # simple first, since examples shrink that way
 # Kinds of large: where vectors, blocks, bands and threads begin and end.
 _EDGES = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33)
@@ -41,10 +44,12 @@ _LARGE: tuple[dict[str, Sequence[int]], ...] = (
 
 @st.composite
 def axes(draw: Any, kernel: Sequence[int] = range(1, 5), stride: Sequence[int] = range(1, 4),
-         padding: Sequence[int] = range(4), dilation: Sequence[int] = range(1, 4), outputs: Sequence[int] = range(1, 5),
-         output_padding: bool | None = True, symmetric: bool = False) -> tuple[Any, ...]:
+         padding: Sequence[int] | str = range(4), dilation: Sequence[int] = range(1, 4),
+         outputs: Sequence[int] = range(1, 5), output_padding: bool | None = True,
+         symmetric: bool = False) -> tuple[Any, ...]:
     """(i, k, s, (near, far), d, a): one axis of a convolution, its values from the ranges given.
 
+    padding           "same": as much as makes the output as large as the input
     output_padding    True: what a transposed convolution can name, 0 .. max(s, d) - 1.
                       False: the remainder that a convolution drops, 0 .. s - 1.  None: 0.
     symmetric         as much padding at the far side as at the near one
@@ -53,7 +58,10 @@ def axes(draw: Any, kernel: Sequence[int] = range(1, 5), stride: Sequence[int] =
     extras = 1 if output_padding is None else max(s, d) if output_padding else s
     a = draw(st.integers(0, extras - 1))
     padded = (o - 1) * s + d * (k - 1) + 1 + a
-    if symmetric:
+    if padding == "same":
+        near = (padded - o) // 2
+        far = near if symmetric else padded - o - near
+    elif symmetric:
         near = far = min(draw(st.sampled_from(padding)), (padded - 1) // 2)
     else:
         near = min(draw(st.sampled_from(padding)), padded - 1)
@@ -123,33 +131,39 @@ def convolutions(draw: Any, values: Callable[..., Any] = integers, batch: Sequen
 @st.composite
 def cases(draw: Any, operation: Operation, supports: Collection[str], values: Sequence[str] = EXACT,
           large: bool = False, batch: Sequence[int] = (1, 2), dtypes: Sequence[str] = ("float64",),
-          layouts: Sequence[str] = LAYOUTS[:1], plain: bool = True) -> Case:
+          layouts: Sequence[str] = LAYOUTS[:1], outputs: Sequence[int] = range(1, 5), plain: bool = True,
+          possible: Mapping[str, Sequence[int]] | None = None) -> Case:
     """A `Case` that a kernel of `operation` with these options can do.
 
-    plain    for a function of plain arguments: as much padding on both sides, and the remainder that a size leaves
-    large    of a kind where bands, blocks and threads begin and end
+    large       of a kind where bands, blocks and threads begin and end
+    plain       for a function of plain arguments: as much padding on both sides, and the remainder that a size leaves
+    possible    values of kernel, stride, dilation and groups to keep to
     """
     if "indices" in operation.operands:              # the gradient of any pooling: its indices say all
         supports = {"stride", "padding", "dilation", "ceil_mode"}
-    limits: dict[str, Any] = dict(draw(st.sampled_from(_LARGE))) if large else {}
-    batch, channels = limits.pop("batch", batch), limits.pop("channels", range(1, 4))
-    groups = limits.pop("groups", range(1, 4))
-    if "padding" not in supports:
-        limits["padding"] = [0]
-    if "dilation" not in supports:
-        limits["dilation"] = [1]
-    if not operation.pools:
-        if "stride" not in supports:
-            limits["stride"] = [1]
-        chosen = "output_padding" in operation.options
-        limits["output_padding"] = (True if "output_padding" in supports else None) if chosen else not plain
-        limits["symmetric"] = "asymmetric padding" not in supports
-        geometry = draw(geometries(groups if "groups" in supports else [1], **limits))
-    else:
+    limits: dict[str, Any] = {**_SMALL, "batch": batch, "outputs": outputs}
+    if large:
+        limits |= draw(st.sampled_from(_LARGE))
+    for name, these in (possible or {}).items():
+        limits[name] = [v for v in limits[name] if v in these] or these[:3] or limits[name]
+    for name, value in _PLAIN.items():
+        lacking = name not in supports and name != "kernel"
+        # Options are absent together more often than chance would have it: shortcuts are taken there.
+        if lacking or (not large and value in limits[name] and draw(st.sampled_from((True, False, False)))):
+            limits[name] = [value]
+    batch, channels, groups = (limits.pop(name) for name in ("batch", "channels", "groups"))
+    if operation.pools:
         if "stride" not in supports:
             limits["stride"] = None
         asked = {name: name in supports for name in ("ceil_mode", "count_include_pad")}
         geometry = draw(poolings(**asked, **limits))
+    else:
+        if "padding" in supports and not large and draw(st.sampled_from((False, False, False, True))):
+            limits["padding"] = "same"
+        chosen = "output_padding" in operation.options
+        limits["output_padding"] = (True if "output_padding" in supports else None) if chosen else not plain
+        limits["symmetric"] = "asymmetric padding" not in supports
+        geometry = draw(geometries(groups, **limits))
     n, c, o = (draw(st.sampled_from(counts)) for counts in (batch, channels, channels))
     return Case(geometry, n, c, o, draw(st.sampled_from(values)), draw(st.integers(0, 99)),
                 draw(st.sampled_from(dtypes)), draw(st.sampled_from(layouts)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from tinyseg.precision import ERRORS, LEVELS
 from tinyseg.verify.operations import OPERATIONS, Operation, operation
 from tinyseg.verify.violation import Violation
 
-__all__ = ["Request", "Subject", "load"]
+__all__ = ["Refused", "Request", "Subject", "load"]
 
 ASYMMETRIC = "asymmetric padding"
 ADAPTERS = ("torch",)
@@ -34,6 +36,7 @@ class Request:
     tolerance  None: exact on whole numbers.  Else the largest error, relative to the largest result that such operands
                could give, max |x| · max over o of Σ |w[o]|; an error relative to max |y| is never smaller
     dtypes     of the arrays that it takes
+    kernel     sizes of a kernel's sides, where not all will do
     """
 
     target: str
@@ -43,6 +46,11 @@ class Request:
     adapter: str | None = None
     tolerance: float | None = None
     dtypes: tuple[str, ...] = DTYPES
+    kernel: tuple[int, ...] | None = None
+
+
+class Refused(Exception):
+    """A geometry that the kernel does not do: no reason to blame it, and nothing to learn."""
 
 
 @dataclass
@@ -53,6 +61,8 @@ class Subject:
     supports     names of the options that vary; the others keep their plain values
     options      names of those that the kernel takes, in its order
     style        how: by "names", in "order", or as one "geometry"
+    refuses      the reason why it does not do a geometry, or None
+    possible     values of kernel, stride, dilation and groups that it does not always refuse
     gradients    other subjects: name of the gradient -> who computes it
     reach        work in the largest case that it is fast enough for, as far as is known
     watch        told when a call begins and ends, in case that it never does
@@ -65,6 +75,7 @@ class Subject:
     options: tuple[str, ...] = ()
     style: str = "geometry"
     refuses: Callable[[ConvGeometry], str | None] = lambda geometry: None
+    possible: dict[str, list[int]] = field(init=False)
     gradients: dict[str, Subject] = field(default_factory=dict)
     adapter: str | None = None
     tolerance: float | None = None
@@ -74,17 +85,24 @@ class Subject:
 
     @classmethod
     def of(cls, function: Callable[..., Any], op: str | None = None, supports: Collection[str] | None = None,
-           name: str | None = None, **options: Any) -> Subject:
+           name: str | None = None, kernel: Collection[int] | None = None, **options: Any) -> Subject:
         """A function: plain, or with a parameter `geometry`.  Raises KernelError for another signature."""
-        kernel = ForeignKernel.of(function, op, name)
-        op = operation(kernel.operation)
-        found = {*kernel.options, *([ASYMMETRIC] if kernel.style == "geometry" else [])}
+        if kernel is not None:
+            options["refuses"] = lambda geometry: (None if {*geometry.kernel_size} <= {*kernel} else
+                                                   f"kernel {geometry.kernel_size}; needs sides of {kernel}")
+        foreign = ForeignKernel.of(function, op, name)
+        op = operation(foreign.operation)
+        found = {*foreign.options, *([ASYMMETRIC] if foreign.style == "geometry" else [])}
         if supports is not None:
             unknown = sorted({*supports} - {*op.options, ASYMMETRIC})
             if unknown:
                 raise ArgumentError(f"--supports {', '.join(unknown)}: {op.name} has {', '.join(op.options)}")
             found = found & {*supports, ASYMMETRIC} | {*supports} & {ASYMMETRIC}
-        return cls(op, kernel, kernel.name, frozenset(found), kernel.options, kernel.style, **options)
+        return cls(op, foreign, foreign.name, frozenset(found), foreign.options, foreign.style, **options)
+
+    def __post_init__(self):
+        self.possible = _possible(self.refuses)
+        self.supports -= {name for name in ("stride", "dilation", "groups") if self.possible[name] == [1]}
 
     @property
     def plain(self) -> bool:
@@ -93,6 +111,8 @@ class Subject:
 
     def __call__(self, *arguments: Any) -> np.ndarray:
         *arrays, geometry = arguments
+        if why := self.refuses(geometry):
+            raise Refused(why)
         self.watch(True)
         try:
             with np.errstate(all="ignore"):
@@ -129,26 +149,29 @@ def load(request: Request) -> Subject:
         raise ArgumentError(f"--adapter {request.adapter}; legal: {', '.join(ADAPTERS)}")
     if not request.dtypes or not set(request.dtypes) <= set(DTYPES):
         raise ArgumentError(f"--dtypes {', '.join(request.dtypes)}; legal: {', '.join(DTYPES)}")
+    if request.kernel is not None and min(request.kernel, default=0) < 1:
+        raise ArgumentError(f"--kernel {', '.join(map(str, request.kernel))}: needs sizes >= 1, like 3 or 1,3")
     options = {"adapter": request.adapter, "tolerance": request.tolerance, "dtypes": request.dtypes}
-    subject = _subject(request.target, request.op, request.supports, options)
+    subject = _subject(request.target, request.op, request.supports, request.kernel, options)
     legal = subject.operation.gradients
     for name, target in request.backward:
         function = target.rpartition(":")[2]
         name = name or next((n for n in legal if n.split("_")[0] in function.lower()), "input_grad")
         if name not in legal:
             raise ArgumentError(f"--backward {name}: {subject.operation.name} has {', '.join(legal) or 'none'}")
-        subject.gradients[name] = _subject(target, legal[name], None, options)
+        subject.gradients[name] = _subject(target, legal[name], None, request.kernel, options)
     if subject.operation.name == "conv_transpose2d" and "weight_grad" in subject.gradients:
         subject.gradients["weight_grad"].supports -= {"output_padding"}
     return subject
 
 
-def _subject(target: str, op: str | None, supports: Sequence[str] | None, options: dict[str, Any]) -> Subject:
+def _subject(target: str, op: str | None, supports: Sequence[str] | None, kernel: Sequence[int] | None,
+             options: dict[str, Any]) -> Subject:
     first, _, last = target.rpartition(":")
     if first in OPERATIONS or not (first or last.endswith(".py")):
         return _registered(target, operation(op or first or "conv2d"), last, supports, options)
-    kernel = foreign.load(target, op)
-    return Subject.of(kernel.function, kernel.operation, supports, kernel.name, **options)
+    found = foreign.load(target, op)
+    return Subject.of(found.function, found.operation, supports, found.name, kernel, **options)
 
 
 def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[str] | None,
@@ -167,6 +190,23 @@ def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[s
     if kernel.dtypes:
         options = {**options, "dtypes": [d for d in options["dtypes"] if d in kernel.dtypes] or kernel.dtypes}
     return Subject(op, run, f"algorithm {algorithm}", supported, op.options, refuses=kernel.refuses, **options)
+
+
+_SIDES = {"kernel": range(1, 12), "stride": range(1, 9), "dilation": range(1, 9), "groups": (1, 2, 3, 8, 17)}
+_FEW = {"kernel": (1, 2, 3, 4, 5, 7), "stride": (1, 2), "dilation": (1, 2), "groups": (1, 2)}
+
+
+@lru_cache(64)
+def _possible(refuses: Callable[[ConvGeometry], str | None]) -> dict[str, list[int]]:
+    """The values of each option with which there is a square geometry that is not refused: else none might be drawn."""
+    def does(kernel: int, stride: int, dilation: int, groups: int) -> bool:
+        side = dilation * (kernel - 1) + 1 + 3 * stride
+        return refuses(ConvGeometry((side, side), (kernel, kernel), (stride, stride), dilation=(dilation, dilation),
+                                    groups=groups)) is None
+    return {name: [value for value in values
+                   if any(does(**dict(zip(_FEW, others, strict=True)))
+                          for others in product(*({**_FEW, name: (value,)}.values())))]
+            for name, values in _SIDES.items()}
 
 
 def _advice(error: BaseException) -> str:
