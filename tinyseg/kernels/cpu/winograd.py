@@ -24,6 +24,7 @@ computed again by `im2col`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +37,11 @@ from tinyseg.kernels.cpu.winograd_kernels import multiply
 __all__ = ["Kernels", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 BLOCK = 4 * ROWS                                     # rows of products between two transforms
-CACHE = 1 << 20                                      # bytes of a core's second-level cache for one array
-SHARED = 8 << 20                                     # bytes for an array that all threads read
+CACHE = 5 << 18                                      # bytes of a core's second-level cache for one array
+SHARED = 10 << 20                                    # bytes for an array that all threads read
 CHAIN = 64                                           # tiles summed without a pause: longer sums lose digits
-PART = 1024                                          # tiles that share a sum
+RUN = 2 * COLUMNS * LANES                            # tiles of products between two transforms
+PART = 512                                           # tiles that share a sum
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,11 @@ def _by_tiles(kernels, x, filters, near, grid, tiles, y, bias, relu):
 def _by_filters(kernels, x, filters, near, grid, tiles, y, bias, relu):
     depth = filters.depth
     part = min(depth, max(1, CACHE // (4 * kernels.points * BLOCK)))
-    size = max(COLUMNS * LANES, SHARED // (4 * kernels.points * depth) // LANES * LANES)
-    size = min(size, _up(tiles, LANES))
-    V = workspace.empty((kernels.points, depth + 1, size + LANES))
+    size = max(RUN, SHARED // (4 * kernels.points * depth) // LANES * LANES)
+    if part < depth:                                 # each run of tiles would transform the filters again
+        size = min(size, 2 * RUN)
+    run = min(size, 2 * RUN if part < depth else RUN)
+    V = workspace.empty((kernels.points, depth + 1, min(size, _up(tiles, LANES)) + LANES))
     largest = np.zeros((num_threads(), LANES), np.float32)
     for group in _parts(tiles, size):
         def transform(channels: tuple[int, int], group=group) -> None:
@@ -165,9 +169,9 @@ def _by_filters(kernels, x, filters, near, grid, tiles, y, bias, relu):
         def convolve(top: np.ndarray, group=group, blocks=blocks) -> None:
             scratch = kernels.scratch(0)
             U = workspace.empty((kernels.points, part + 1, BLOCK))
-            M = workspace.empty((kernels.points, BLOCK + 1, V.shape[2]))
+            M = workspace.empty((kernels.points, BLOCK + 1, run + LANES))
             for rows in blocks:
-                kernels.convolve_filters(rows, group, grid, filters.flat, filters.taps, depth, V, y, bias, relu,
+                kernels.convolve_filters(rows, group, run, grid, filters.flat, filters.taps, depth, V, y, bias, relu,
                                          scratch, U, M, top)
 
         in_parallel(convolve, largest)
@@ -177,11 +181,12 @@ def _by_filters(kernels, x, filters, near, grid, tiles, y, bias, relu):
 def conv2d_weight_grad(kernels: Kernels, grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """grad (N, O, H', W'), x (N, C, H, W) -> (O, C, 3, 3)."""
     weight = np.zeros((grad.shape[1], x.shape[1], 3, 3), np.float32)
-    down, across = (-(-size // kernels.m) for size in grad.shape[2:])
-    tiles = len(x) * down * across
-    room = 4 * kernels.points * weight.size // 9     # bytes of dU
-    way = _sum_by_tiles if room <= CACHE else _sum_by_filters
-    largest = way(kernels, grad, x, geometry.near_padding, (down, across), tiles, weight)
+    grid = -(-grad.shape[2] // kernels.m), -(-grad.shape[3] // kernels.m)
+    tiles = len(x) * grid[0] * grid[1]
+    if not tiles:
+        return weight
+    way = _sum_by_tiles if 4 * kernels.points * weight.size // 9 <= 2 * CACHE else _sum_by_points
+    largest = way(kernels, grad, x, geometry.near_padding, grid, tiles, weight)
     return weight if np.isfinite(largest).all() else im2col.conv2d_weight_grad(grad, x, geometry)
 
 
@@ -189,49 +194,56 @@ def _sum_by_tiles(kernels, grad, x, near, grid, tiles, weight):
     """Parts of the tiles have a dU each, and V and D only for a block of tiles."""
     outputs, channels = weight.shape[:2]
     parts = _parts(tiles, max(PART, -(-tiles // 16)))
-    dU = workspace.empty((len(parts), kernels.points, _up(outputs, ROWS) + 1, _up(channels, LANES)))
+    dU = workspace.empty((len(parts), kernels.points, _up(outputs, BLOCK) + 1, _up(channels, LANES)))
 
     def work(part: int) -> None:
         kernels.sum_tiles(CHAIN, parts[part], x, near, grad, grid, kernels.scratch(0), kernels.pixels(CHAIN, grid),
                           kernels.by_channels(CHAIN, channels), kernels.by_channels(CHAIN, outputs), dU[part])
 
     in_parallel(work, range(len(parts)))
-    for other in dU[1:]:
-        dU[0] += other
-    largest = np.zeros((1, LANES), np.float32)
-    if parts:
-        kernels.collect_filters((0, outputs), dU[0], kernels.scratch(0), weight, largest[0])
-    return largest
+    return _collect(kernels, dU, (0, outputs), weight)
 
 
-def _sum_by_filters(kernels, grad, x, near, grid, tiles, weight):
-    """V and D of a group of tiles are made first; then each thread takes blocks of outputs."""
+def _sum_by_points(kernels, grad, x, near, grid, tiles, weight):
+    """V and D of a group of tiles are made first, then threads take points; for as many outputs as dU has room for."""
     outputs, channels = weight.shape[:2]
-    size = max(CHAIN, 2 * SHARED // (4 * kernels.points * (outputs + channels)) // CHAIN * CHAIN)
-    groups = _parts(tiles, size)
-    V, D = kernels.by_channels(size, channels), kernels.by_channels(size, outputs)
-    dU = workspace.empty((-(-outputs // BLOCK), kernels.points, BLOCK + 1, _up(channels, LANES)))
-    largest = np.zeros((len(dU), LANES), np.float32)
-    for group in groups:
-        def transform(item, group=group) -> None:
-            source, first = item
-            scratch, pixels = kernels.scratch(0), kernels.pixels(size, grid)
-            if source is x:
-                kernels.transform_inputs_by_channels(first, group, x, near, grid, scratch, pixels, V)
-            else:
-                kernels.transform_grads_by_channels(first, group, grad, grid, scratch, pixels, D)
+    size = max(CHAIN, SHARED // (4 * kernels.points * max(outputs, channels)) // CHAIN * CHAIN)
+    groups = _parts(tiles, min(size, _up(tiles, CHAIN)))
+    V, D = (kernels.by_channels(groups[0][1], count) for count in (channels, outputs))
+    rows = max(BLOCK, SHARED // (4 * kernels.points * channels) // BLOCK * BLOCK)
+    dU = workspace.empty((1, kernels.points, min(rows, _up(outputs, BLOCK)) + 1, _up(channels, LANES)))
+    largest = []
 
-        def work(b: int, group=group) -> None:
-            rows = b * BLOCK, min((b + 1) * BLOCK, outputs)
-            for k in range(0, group[1] - group[0], CHAIN):
-                depth = k, min(k + CHAIN, group[1] - group[0])
-                multiply(rows, channels, depth, 0, D, V, dU[b], k > 0 or group[0] > 0)
-            if group is groups[-1]:
-                kernels.collect_filters(rows, dU[b], kernels.scratch(0), weight, largest[b])
+    def transform(item: tuple[Any, ...]) -> None:
+        kernel, *arguments, result = item
+        kernel(*arguments, grid, kernels.scratch(0), kernels.pixels(groups[0][1], grid), result)
 
-        in_parallel(transform, [(x, part) for part in _parts(channels, 4 * LANES)] +
-                    [(grad, part) for part in _parts(outputs, 4 * LANES)])
-        in_parallel(work, range(len(dU)))
+    def work(item: tuple[Any, ...]) -> None:
+        points, part, (first, last) = item
+        multiply(part, (0, channels), (0, last - first), 0, CHAIN, D[points], V[points], dU[0, points], first > 0)
+
+    for part in _parts(outputs, rows):
+        for group in groups:
+            items = [(kernels.transform_grads_by_channels, block, group, grad, D)
+                     for block in _parts(part[1], 2 * LANES, part[0])]
+            if part[0] == 0 or len(groups) > 1:
+                items += [(kernels.transform_inputs_by_channels, block, group, x, near, V)
+                          for block in _parts(channels, 2 * LANES)]
+            in_parallel(transform, items)
+            in_parallel(work, [(slice(*points), part, group) for points in _parts(kernels.points, 3)])
+        largest.append(_collect(kernels, dU, part, weight))
+    return np.concatenate(largest)
+
+
+def _collect(kernels, dU, outputs, weight):
+    """Filters from the sums of all parts; threads share the rows."""
+    blocks = _parts(outputs[1], BLOCK, outputs[0])
+    largest = np.zeros((len(blocks), LANES), np.float32)
+
+    def work(b: int) -> None:
+        kernels.collect_filters(blocks[b], outputs[0], dU, kernels.scratch(0), weight, largest[b])
+
+    in_parallel(work, range(len(blocks)))
     return largest
 
 
@@ -243,8 +255,8 @@ def _block(tiles: int, bytes_each: int) -> int:
     return min(fits, fair) * panel
 
 
-def _parts(count: int, size: int) -> list[tuple[int, int]]:
-    return [(k, min(k + size, count)) for k in range(0, count, size)]
+def _parts(stop: int, size: int, start: int = 0) -> list[tuple[int, int]]:
+    return [(k, min(k + size, stop)) for k in range(start, stop, size)]
 
 
 def _up(count: int, unit: int) -> int:

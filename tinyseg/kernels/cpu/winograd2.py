@@ -65,9 +65,9 @@ def convolve_tiles(tiles, x, near, grid, U, y, bias, relu, scratch, V, M, larges
 
 
 @jit
-def convolve_filters(rows, tiles, grid, filters, taps, depth, V, y, bias, relu, scratch, U, M, largest):
-    winograd_kernels.convolve_filters(2, 4, filter_transform, output_transform, rows, tiles, grid, filters, taps, depth,
-                                      V, y, bias, relu, scratch, U, M, largest)
+def convolve_filters(rows, tiles, run, grid, filters, taps, depth, V, y, bias, relu, scratch, U, M, largest):
+    winograd_kernels.convolve_filters(2, 4, filter_transform, output_transform, rows, tiles, run, grid, filters, taps,
+                                      depth, V, y, bias, relu, scratch, U, M, largest)
 
 
 @jit
@@ -88,8 +88,8 @@ def sum_tiles(chain, tiles, x, near, grad, grid, scratch, pixels, V, D, dU):
 
 
 @jit
-def collect_filters(rows, dU, scratch, weight, largest):
-    winograd_kernels.collect_filters(4, filter_transform_transposed, rows, dU, scratch, weight, largest)
+def collect_filters(rows, first, dU, scratch, weight, largest):
+    winograd_kernels.collect_filters(4, filter_transform_transposed, rows, first, dU, scratch, weight, largest)
 
 
 _kernels = winograd.Kernels(2, transform_tiles, transform_filters, convolve_tiles, convolve_filters,

@@ -83,9 +83,9 @@ def convolve_tiles(tiles, x, near, grid, U, y, bias, relu, scratch, V, M, larges
 
 
 @jit
-def convolve_filters(rows, tiles, grid, filters, taps, depth, V, y, bias, relu, scratch, U, M, largest):
-    winograd_kernels.convolve_filters(4, 6, filter_transform, output_transform, rows, tiles, grid, filters, taps, depth,
-                                      V, y, bias, relu, scratch, U, M, largest)
+def convolve_filters(rows, tiles, run, grid, filters, taps, depth, V, y, bias, relu, scratch, U, M, largest):
+    winograd_kernels.convolve_filters(4, 6, filter_transform, output_transform, rows, tiles, run, grid, filters, taps,
+                                      depth, V, y, bias, relu, scratch, U, M, largest)
 
 
 @jit
@@ -106,8 +106,8 @@ def sum_tiles(chain, tiles, x, near, grad, grid, scratch, pixels, V, D, dU):
 
 
 @jit
-def collect_filters(rows, dU, scratch, weight, largest):
-    winograd_kernels.collect_filters(6, filter_transform_transposed, rows, dU, scratch, weight, largest)
+def collect_filters(rows, first, dU, scratch, weight, largest):
+    winograd_kernels.collect_filters(6, filter_transform_transposed, rows, first, dU, scratch, weight, largest)
 
 
 _kernels = winograd.Kernels(4, transform_tiles, transform_filters, convolve_tiles, convolve_filters,

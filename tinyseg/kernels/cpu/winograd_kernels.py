@@ -15,6 +15,7 @@ from tinyseg.kernels.cpu.vector import (
     ROWS,
     add_tile,
     deinterleave,
+    fma_rows,
     gather,
     interleave,
     load,
@@ -24,6 +25,7 @@ from tinyseg.kernels.cpu.vector import (
     magnitude,
     maximum,
     outer_add,
+    prefetch,
     scatter,
     splat,
     store,
@@ -114,36 +116,40 @@ def transform_filters(n, transform, rows, depth, filters, taps, scratch, U):
 
 
 @jit(inline="always")
-def _panel(columns, p, rows, c, depth, first, A, B, C, add):
+def _panel(columns, p, rows, c, depth, k0, c0, chain, A, B, C, add):
     """`multiply` for one point and the columns c .. c + columns·LANES - 1."""
     for r in range(0, rows[1] - rows[0], ROWS):
-        tile = zero_tile(ROWS, columns)
-        for k in range(depth[0], depth[1]):
-            tile = outer_add(tile, A, (p, k - first, rows[0] + r), B, (p, k, c))
-        if add:
-            tile = add_tile(tile, C, (p, r, c))
-        store_tile(tile, C, (p, r, c))
+        ahead = c + r // ROWS * LANES                # the next point's numbers are far away: ask for them now
+        for first in range(depth[0], depth[1], chain):
+            tile = zero_tile(ROWS, columns)
+            for k in range(first, min(first + chain, depth[1])):
+                prefetch(B, (p + 1, k, ahead))
+                tile = outer_add(tile, A, (p, k - k0, rows[0] + r), B, (p, k, c))
+            if add or first > depth[0]:
+                tile = add_tile(tile, C, (p, r, c - c0))
+            store_tile(tile, C, (p, r, c - c0))
 
 
 @jit
-def multiply(rows, columns, depth, first, A, B, C, add):
-    """C[p, r - rows[0]] = Σ_k A[p, k - first, r] B[p, k] at every point p, or added to it, k from a range `depth`.
+def multiply(rows, columns, depth, k0, chain, A, B, C, add):
+    """C[p, r, c] = Σ_k A[p, k - k0, r] B[p, k, c] at every point p for ranges of r, c and k; or added to it.
 
-    A (points, depth, rows), B (points, depth, columns), C (points, rows, columns); all have room for whole tiles.
+    A (points, depth, rows), B (points, depth, columns); C (points, rows, columns) begins at the first of each range.
+    All have room for whole tiles.  Sums of `chain` products are added to those before: long chains lose digits.
     """
     for p in range(len(C)):
-        c = 0
-        while c < columns:
-            vectors = (columns - c + LANES - 1) // LANES
+        c = columns[0]
+        while c < columns[1]:
+            vectors = (columns[1] - c + LANES - 1) // LANES
             # Of four vectors left, two and two: a tile of one column has too little to do at a time.
             if vectors >= COLUMNS and (vectors != 4 or COLUMNS != 3):
-                _panel(COLUMNS, p, rows, c, depth, first, A, B, C, add)
+                _panel(COLUMNS, p, rows, c, depth, k0, columns[0], chain, A, B, C, add)
                 c += COLUMNS * LANES
             elif vectors >= 2:
-                _panel(2, p, rows, c, depth, first, A, B, C, add)
+                _panel(2, p, rows, c, depth, k0, columns[0], chain, A, B, C, add)
                 c += 2 * LANES
             else:
-                _panel(1, p, rows, c, depth, first, A, B, C, add)
+                _panel(1, p, rows, c, depth, k0, columns[0], chain, A, B, C, add)
                 c += LANES
 
 
@@ -190,20 +196,28 @@ def convolve_tiles(m, n, input_transform, output_transform, tiles, x, near, grid
     transform_tiles(m, n, input_transform, (0, depth), tiles, x, near, grid, scratch, V)
     for b in range(len(U)):
         rows = b * block, min((b + 1) * block, y.shape[1])
-        multiply((0, rows[1] - rows[0]), tiles[1] - tiles[0], (0, depth), 0, U[b], V, M, False)
+        multiply((0, rows[1] - rows[0]), (0, tiles[1] - tiles[0]), (0, depth), 0, depth, U[b],
+                 V, M, False)
         _invert(m, n, output_transform, rows, tiles, grid, M, y, bias, relu, scratch, largest)
 
 
 @jit(inline="always")
-def convolve_filters(m, n, filter_transform, output_transform, rows, tiles, grid, filters, taps, depth, V, y, bias,
+def convolve_filters(m, n, filter_transform, output_transform, rows, tiles, run, grid, filters, taps, depth, V, y, bias,
                      relu, scratch, U, M, largest):
-    """Some rows of y for `tiles`, all of which have been transformed.  U has room for a part of the depth."""
+    """Some rows of y for `tiles`, all of which have been transformed.
+
+    U has room for a part of the depth, M for a run of tiles.
+    """
     part = U.shape[1] - 1
-    for k in range(0, depth, part):
-        count = min(part, depth - k)
-        transform_filters(n, filter_transform, rows, (k, k + count), filters, taps, scratch, U)
-        multiply((0, rows[1] - rows[0]), tiles[1] - tiles[0], (k, k + count), k, U, V, M, k > 0)
-    _invert(m, n, output_transform, rows, tiles, grid, M, y, bias, relu, scratch, largest)
+    for t in range(tiles[0], tiles[1], run):
+        block = t, min(t + run, tiles[1])
+        for k in range(0, depth, part):
+            inner = k, min(k + part, depth)
+            if t == tiles[0] or part < depth:
+                transform_filters(n, filter_transform, rows, inner, filters, taps, scratch, U)
+            multiply((0, rows[1] - rows[0]), (t - tiles[0], block[1] - tiles[0]), inner, k, part, U, V, M,
+                     k > 0)
+        _invert(m, n, output_transform, rows, block, grid, M, y, bias, relu, scratch, largest)
 
 
 @jit(inline="always")
@@ -237,16 +251,18 @@ def transform_by_channels(m, n, height, transform, channels, tiles, x, near, gri
 
 
 @jit(inline="always")
-def collect_filters(n, transform, rows, dU, scratch, weight, largest):
-    """weight[o, c] = Gᵀ dU[:, o - rows[0], c] G for a range of rows o.  dU (n·n, > rows, >= C), weight (O, C, 3, 3)."""
-    C = weight.shape[1]
-    step = dU.shape[1] * dU.shape[2]
+def collect_filters(n, transform, rows, first, dU, scratch, weight, largest):
+    """weight[o, c] = Gᵀ (Σ dU[:, :, o - first, c]) G for a range of rows o.  dU (parts, n·n, > rows, >= C)."""
+    C, one = weight.shape[1], splat(1.0)
+    step = dU.shape[2] * dU.shape[3]
     top = load(largest, 0)
     for o in range(rows[0], rows[1]):
         for c in range(0, C, LANES):
             for j in range(n):
-                column_of_points = load_rows(dU, (j, o - rows[0], c), n * step, n)
-                store_rows(scratch, j * LANES, n * LANES, transform(column_of_points))
+                u = load_rows(dU, (0, j, o - first, c), n * step, n)
+                for part in range(1, len(dU)):
+                    u = fma_rows(one, load_rows(dU, (part, j, o - first, c), n * step, n), u)
+                store_rows(scratch, j * LANES, n * LANES, transform(u))
             for i in range(3):
                 g0, g1, g2 = transform(load_rows(scratch, i * n * LANES, LANES, n))
                 scatter(weight, (o, c, i, 0), 9, g0, C - c)
@@ -264,4 +280,4 @@ def sum_tiles(m, n, input_transform, grad_transform, chain, tiles, x, near, grad
         block = t, min(t + chain, tiles[1])
         transform_by_channels(m, n, n, input_transform, (0, channels), block, x, near, grid, scratch, pixels, V)
         transform_by_channels(m, n, m, grad_transform, (0, outputs), block, grad, (0, 0), grid, scratch, pixels, D)
-        multiply((0, outputs), channels, (0, block[1] - t), 0, D, V, dU, t > tiles[0])
+        multiply((0, outputs), (0, channels), (0, block[1] - t), 0, chain, D, V, dU, t > tiles[0])
