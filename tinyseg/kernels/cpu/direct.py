@@ -76,10 +76,12 @@ def _forward(n, o, x, weight, y, rows, columns, groups):
         part[:] = 0
         for c in range(short, min(short + SHORT, C)):
             for u in range(K_h):
+                p0, p1, h0 = rows.first[u], rows.last[u], rows.cell[u]
                 for v in range(K_w):
-                    for p in range(rows.first[u], rows.last[u]):
-                        h = rows.cell[u] + (p - rows.first[u]) * rows.step
-                        _gather(weight[o, c, u, v], x[n, start + c, h], part[p], columns, v)
+                    q0, q1, w0 = columns.first[v], columns.last[v], columns.cell[v]
+                    for p in range(p0, p1):
+                        h = h0 + (p - p0) * rows.step
+                        _gather(weight[o, c, u, v], x[n, start + c, h], part[p], q0, q1, w0, columns.step)
         y[n, o] += part
 
 
@@ -93,10 +95,12 @@ def _input_grad(n, c, grad, weight, x, rows, columns, groups):
         part[:] = 0
         for o in range(short, min(short + SHORT, stop)):
             for u in range(K_h):
+                p0, p1, h0 = rows.first[u], rows.last[u], rows.cell[u]
                 for v in range(K_w):
-                    for p in range(rows.first[u], rows.last[u]):
-                        h = rows.cell[u] + (p - rows.first[u]) * rows.step
-                        _scatter(weight[o, c % C, u, v], grad[n, o, p], part[h], columns, v)
+                    q0, q1, w0 = columns.first[v], columns.last[v], columns.cell[v]
+                    for p in range(p0, p1):
+                        h = h0 + (p - p0) * rows.step
+                        _scatter(weight[o, c % C, u, v], grad[n, o, p], part[h], q0, q1, w0, columns.step)
         x[n, c] += part
 
 
@@ -107,13 +111,14 @@ def _weight_grad(o, c, grad, x, weight, rows, columns, groups):
     start = o // (O // groups) * C
     sums = np.zeros(grad.shape[3], grad.dtype)       # one a column: neighbours add side by side
     for u in range(K_h):
+        p0, p1, h0 = rows.first[u], rows.last[u], rows.cell[u]
         for v in range(K_w):
+            q0, q1, w0 = columns.first[v], columns.last[v], columns.cell[v]
             sums[:] = 0
             for n in range(len(x)):
-                y_plane, x_plane = grad[n, o], x[n, start + c]
-                for p in range(rows.first[u], rows.last[u]):
-                    h = rows.cell[u] + (p - rows.first[u]) * rows.step
-                    _multiply(y_plane[p], x_plane[h], sums, columns, v)
+                for p in range(p0, p1):
+                    h = h0 + (p - p0) * rows.step
+                    _multiply(grad[n, o, p], x[n, start + c, h], sums, q0, q1, w0, columns.step)
             weight[o, c, u, v] = sums.sum()
 
 
@@ -121,39 +126,36 @@ def _weight_grad(o, c, grad, x, weight, rows, columns, groups):
 # index that it knows not to be negative: Numba lets negative ones count from the end, and would test each.
 
 @jit(fastmath={"contract"}, inline="always")
-def _gather(weight, line, out, columns, v):
-    """out[q] += weight · line[w], where output q meets input w with tap v."""
-    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
+def _gather(weight, line, out, q0, q1, w0, step):
+    """out[q] += weight · line[w], where output q meets input w."""
     if step == 1:
-        for q in range(first, last):
-            out[q] += weight * line[cell + (q - first)]
+        for q in range(q0, q1):
+            out[q] += weight * line[w0 + (q - q0)]
     else:
-        for q in range(first, last):
-            out[q] += weight * line[cell + (q - first) * step]
+        for q in range(q0, q1):
+            out[q] += weight * line[w0 + (q - q0) * step]
 
 
 @jit(fastmath={"contract"}, inline="always")
-def _scatter(weight, grad, line, columns, v):
+def _scatter(weight, grad, line, q0, q1, w0, step):
     """line[w] += weight · grad[q]."""
-    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
     if step == 1:
-        for q in range(first, last):
-            line[cell + (q - first)] += weight * grad[q]
+        for q in range(q0, q1):
+            line[w0 + (q - q0)] += weight * grad[q]
     else:
-        for q in range(first, last):
-            line[cell + (q - first) * step] += weight * grad[q]
+        for q in range(q0, q1):
+            line[w0 + (q - q0) * step] += weight * grad[q]
 
 
 @jit(fastmath={"contract"}, inline="always")
-def _multiply(grad, line, sums, columns, v):
+def _multiply(grad, line, sums, q0, q1, w0, step):
     """sums[q] += grad[q] · line[w]."""
-    first, last, cell, step = columns.first[v], columns.last[v], columns.cell[v], columns.step
     if step == 1:
-        for q in range(first, last):
-            sums[q] += grad[q] * line[cell + (q - first)]
+        for q in range(q0, q1):
+            sums[q] += grad[q] * line[w0 + (q - q0)]
     else:
-        for q in range(first, last):
-            sums[q] += grad[q] * line[cell + (q - first) * step]
+        for q in range(q0, q1):
+            sums[q] += grad[q] * line[w0 + (q - q0) * step]
 
 
 def _meetings(geometry: ConvGeometry, axis: int) -> Meetings:
