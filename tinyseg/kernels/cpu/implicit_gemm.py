@@ -92,13 +92,12 @@ def _fill(x, a, phases, columns, families, slices, segments, taps, ranges, job, 
             _clear(c, row, height, width)
         for s in range(families[f, 2], families[f, 3]):
             pitch = (slices[s, 1] - slices[s, 0]) * (slices[s, 3] - slices[s, 2]) * ROWS
-            column = 0
+            begin, fresh, column = slices[s, 4] + panel * pitch, s == families[f, 2], 0
             part = slices[s, 0], slices[s, 1], slices[s, 2], slices[s, 3]
             for i in range(first, last):
                 start, stop = ranges[segments[i, 5], f, 0], ranges[segments[i, 5], f, 1]
                 depth = pack_pixels(x, part, taps, start, stop, step, segments, i, b, order)
-                multiply(a, slices[s, 4] + panel * pitch, pitch, order, depth, b, segments[i, 2], c, row, height, column,
-                         s == families[f, 2])
+                multiply(a, begin, pitch, order, depth, b, segments[i, 2], c, row, height, column, fresh)
                 column += _padded(segments[i, 2])
     _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor)
 
