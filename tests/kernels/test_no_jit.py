@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_convolutions_run_without_the_compiler():
-    by_hand = Path(__file__).with_name("test_conv_by_hand.py")
-    finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", by_hand], text=True,
+
+@pytest.mark.parametrize("file", ["test_conv_by_hand.py", "test_between_layers.py", "test_threads.py"])
+def test_kernels_run_without_the_compiler(file):
+    path = Path(__file__).with_name(file)
+    finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", path], text=True,
                               env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, timeout=120)
     assert finished.returncode == 0, finished.stdout

@@ -6,7 +6,7 @@ import pytest
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels import axis
-from tinyseg.kernels.cpu import avg_pool, elementwise, normalize, pool, resample, softmax
+from tinyseg.kernels.cpu import avg_pool, elementwise, normalize, optimize, pool, resample, softmax
 from tinyseg.kernels.registry import run
 
 MODULES = [avg_pool, elementwise, normalize, pool, resample, softmax]
@@ -66,6 +66,18 @@ def test_results_do_not_depend_on_the_number_of_threads():
         numba.set_num_threads(threads)
     for a, b, c in zip(several, alone, results(2, 6, 150, "float32"), strict=True):
         assert a.tobytes() == b.tobytes() == c.tobytes()
+
+
+def test_square_sums_do_not_depend_on_the_number_of_threads():
+    x = np.random.default_rng(0).standard_normal(200_003).astype(np.float32)
+    found = {optimize.square_sum(x), optimize.square_sum(x.astype(np.float64))}
+    np.testing.assert_allclose(list(found), np.sum(x.astype(np.float64) ** 2), rtol=1e-13)
+    threads, several = numba.get_num_threads(), optimize.square_sum(x)
+    try:
+        numba.set_num_threads(1)
+        assert optimize.square_sum(x) == several
+    finally:
+        numba.set_num_threads(threads)
 
 
 def test_softmax_of_many_small_rows():

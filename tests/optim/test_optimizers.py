@@ -91,6 +91,19 @@ def test_large_and_oddly_laid_out_parameters(make, options):
         np.testing.assert_array_equal(result, results[0])
 
 
+@every
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 40_003])
+def test_vectors_and_numbers_agree(make, options, size):
+    """float32 goes through vectors, float64 through numbers."""
+    start = np.random.default_rng(0).standard_normal(size)
+    results = []
+    for dtype in (np.float32, np.float64):
+        p = Parameter(start.astype(dtype))
+        steps(make([p], **options), [p], 0, 3)
+        results.append(p.detach().data)
+    np.testing.assert_allclose(*results, rtol=2e-5, atol=2e-6)
+
+
 def test_a_step_changes_neither_gradient_nor_identity():
     for make, options in OPTIMIZERS.values():
         p = Parameter(np.ones(3))

@@ -34,26 +34,14 @@ class Adam(Optimizer):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def update(self, array, grad, state, group):
+        from tinyseg.kernels.cpu import optimize
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
         rate = lr / (1 - beta1 ** state["step"])
-        root = math.sqrt(1 - beta2 ** state["step"])
+        correction = math.sqrt(1 - beta2 ** state["step"])
         mean, square = (state.setdefault(name, like(array)) for name in ("mean", "square"))
-        for p, d, m, v, t, u in blocks(array, grad, mean, square):
-            if decay and self._decoupled:
-                p *= 1 - lr * decay
-            elif decay:
-                np.multiply(p, decay, out=t)
-                d = np.add(t, d, out=t)
-            m *= beta1
-            m += np.multiply(d, 1 - beta1, out=u)
-            v *= beta2
-            np.multiply(d, d, out=u)
-            v += np.multiply(u, 1 - beta2, out=u)
-            np.sqrt(v, out=u)
-            u /= root
-            u += group["eps"]
-            np.divide(m, u, out=u)
-            p -= np.multiply(u, rate, out=u)
+        shrink = 1 - lr * decay if self._decoupled else 1.0
+        optimize.adam(array, grad, mean, square, rate, beta1, beta2, correction, group["eps"],
+                      0.0 if self._decoupled else decay, shrink)
 
 
 class AdamW(Adam):

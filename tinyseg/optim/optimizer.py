@@ -93,10 +93,16 @@ class Optimizer:
                 grad = np.asarray(p.grad.data, dtype=p.dtype, order="C")
                 state["step"] = state.get("step", 0) + 1
                 with p.writing() as array:
-                    self.update(array, grad, state, group)
+                    plain = np.asarray(array, order="C")
+                    self.update(plain, grad, state, group)
+                    if plain is not array:
+                        array[...] = plain
 
     def update(self, array: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-        """Change a parameter's array in place; `state` keeps arrays like it under names, and counts "step" from 1."""
+        """Change a parameter's array in place; `state` keeps arrays like it under names, and counts "step" from 1.
+
+        All are C-contiguous and of the parameter's type.
+        """
         raise NotImplementedError(f"{self}.update")
 
     def _walk(self) -> Iterator[tuple[dict[str, Any], Tensor, dict[str, Any]]]:
@@ -159,9 +165,6 @@ def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     An update takes about ten passes over its arrays; on pieces that stay in the cache they cost little more than one,
     and the scratch is small and allocated once.
     """
-    if not all(a.flags.c_contiguous for a in arrays):
-        yield (*arrays, np.empty_like(arrays[0]), np.empty_like(arrays[0]))
-        return
     flat = [a.reshape(-1) for a in arrays]
     size = flat[0].size
     scratch = np.empty((2, min(size, _BLOCK)), flat[0].dtype)
@@ -175,20 +178,18 @@ def clip_grad_norm_(parameters: Iterable[Tensor] | Tensor, max_norm: float) -> f
 
     The norm is summed in float64 in a fixed order.  A norm that is not finite changes nothing: the caller sees it.
     """
+    from tinyseg.kernels.cpu import optimize
     if not max_norm > 0:
         raise ArgumentError(f"clip_grad_norm_: max_norm {max_norm}; needs max_norm > 0")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     grads = [p.grad for p in parameters if p.grad is not None]
-    total = math.sqrt(math.fsum(_square_sum(g.data) for g in grads))
-    scale = max_norm / (total + 1e-6)
-    if math.isfinite(total) and scale < 1:
+    total = math.sqrt(math.fsum(optimize.square_sum(np.asarray(g.data, order="C")) for g in grads))
+    factor = max_norm / (total + 1e-6)
+    if math.isfinite(total) and factor < 1:
         for grad in grads:
             with grad.writing() as array:
-                array *= scale
+                if array.flags.c_contiguous:
+                    optimize.scale(array, factor)
+                else:
+                    array *= factor
     return total
-
-
-def _square_sum(array: np.ndarray) -> float:
-    flat = array.reshape(-1)
-    return math.fsum(float(np.sum(np.square(flat[i:i + _BLOCK], dtype=np.float64)))
-                     for i in range(0, flat.size, _BLOCK))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from tinyseg.errors import ArgumentError
-from tinyseg.optim.optimizer import BOOLEAN, NOT_NEGATIVE, Optimizer, Rule, blocks, like
+from tinyseg.optim.optimizer import BOOLEAN, NOT_NEGATIVE, Optimizer, Rule, like
 
 __all__ = ["SGD"]
 
@@ -40,23 +38,15 @@ class SGD(Optimizer):
                                 "needs momentum > 0 and dampening 0")
 
     def update(self, array, grad, state, group):
+        from tinyseg.kernels.cpu import optimize
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
         if momentum and "momentum" not in state:
             state["momentum"] = like(array)
             keep, fresh = 0.0, 1.0                   # the first m is d itself
         else:
             keep, fresh = momentum, 1 - group["dampening"]
-        for p, d, *m, t, u in blocks(array, grad, *([state["momentum"]] if momentum else [])):
-            if decay:
-                np.multiply(p, decay, out=t)
-                d = np.add(t, d, out=t)
-            if momentum:
-                m, = m
-                m *= keep
-                m += np.multiply(d, fresh, out=u)
-                if group["nesterov"]:
-                    np.multiply(m, momentum, out=u)
-                    d = np.add(d, u, out=t)
-                else:
-                    d = m
-            p -= np.multiply(d, lr, out=u)
+        if not momentum:
+            optimize.descend(array, grad, lr, decay)
+        else:
+            shares = (momentum, 1.0) if group["nesterov"] else (1.0, 0.0)
+            optimize.sgd(array, grad, state["momentum"], lr, decay, keep, fresh, *shares)

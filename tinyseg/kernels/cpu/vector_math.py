@@ -28,13 +28,13 @@ def put(array, index, vector, past_cache):
 
 
 def divide(a, b):
-    """a / b, lane by lane."""
+    """a / b, lane by lane, or of numbers."""
     with np.errstate(all="ignore"):
         return a / b
 
 
 def root(vector):
-    """The square root."""
+    """The square root, lane by lane, or of a number."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(vector)
 
@@ -135,14 +135,25 @@ def _put(context, builder, signature, arguments):
     return context.get_dummy_value()
 
 
-@compiled(divide, _when(FLOATS, FLOATS))
+def _vectors_or_numbers(*given):
+    """FLOATS for vectors, float64 for numbers."""
+    if all(g == FLOATS for g in given):
+        return FLOATS
+    return types.float64 if all(isinstance(g, types.Number) for g in given) else None
+
+
+@compiled(divide, lambda a, b: _vectors_or_numbers(a, b))
 def _divide(context, builder, signature, arguments):
-    return builder.fdiv(*arguments)
+    kind = signature.return_type
+    return builder.fdiv(*(context.cast(builder, value, given, kind)
+                          for value, given in zip(arguments, signature.args, strict=True)))
 
 
-@compiled(root, _when(FLOATS))
+@compiled(root, lambda vector: _vectors_or_numbers(vector))
 def _root(context, builder, signature, arguments):
-    return intrinsic(builder, f"llvm.sqrt.v{LANES}f32", FLOATS.ir, *arguments)
+    kind, (given,) = signature.return_type, signature.args
+    name = f"llvm.sqrt.v{LANES}f32" if kind == FLOATS else "llvm.sqrt.f64"
+    return intrinsic(builder, name, context.get_value_type(kind), context.cast(builder, *arguments, given, kind))
 
 
 @compiled(exp, _when(FLOATS))
