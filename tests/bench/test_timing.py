@@ -73,3 +73,5 @@ def test_a_long_call_just_made_was_the_warm_up():
                        warm={"short": 1e-6, "long": 0.06})
     assert timed["short"].warm_up > 0
     assert timed["long"].warm_up == 0
+    timed = interleave({"short": lambda: None, "endless": lambda: 1 / 0}, QUICK, warm={"endless": 2.0})
+    assert timed["endless"].samples == [2.0]         # and not called again

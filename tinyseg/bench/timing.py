@@ -15,7 +15,8 @@ __all__ = ["Settings", "Timed", "interleave", "orders"]
 _SAMPLE = 5e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
 _WAKE = 0.05             # seconds: a faster call is made once unclocked when its turn comes; see `interleave`
 _STEADY = 0.1            # warm-up ends when two calls in a row differ by less
-_BEHIND = 5              # times the fastest's: who takes so long gets 5 samples, or what a second holds
+_BEHIND = 5              # times the fastest's: who takes so long gets 5 samples, or what _ONCE holds
+_ONCE = 1.0              # seconds
 _CHEAP = 0.02            # seconds: a faster call is worth all its samples however far behind it is
 
 
@@ -56,7 +57,8 @@ def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
                warm: Mapping[str, float] | None = None) -> dict[str, Timed]:
     """Time all runners, each called once before; one that raises keeps its error and the others go on.
 
-    warm    seconds of a call that is no first one and was made just now: if long, it was the warm-up
+    warm    seconds of a call that is no first one and was made just now: if long, it was the warm-up; of who is far
+            behind the fastest and takes a second, it is the sample
 
     Whoever comes after another library finds that library's threads still spinning for work, its own asleep and the
     caches full of another's data.  So every turn of a short call starts with one that is not clocked: what is measured
@@ -70,7 +72,10 @@ def interleave(runners: Mapping[str, Callable[[], Any]], settings: Settings,
             _guarded(timed[name], _warm_up, run, timed[name], settings)
     going = [name for name in runners if timed[name].error is None]
     best = min((timed[name].last for name in going), default=0.0)
-    enough: set[str] = set()
+    for name in going:
+        if timed[name].last >= max(_BEHIND * best, _ONCE) and not timed[name].warm_up:
+            timed[name].samples.append(timed[name].last)                 # one more call would say little more
+    enough = {name for name in going if _satisfied(timed[name], settings, best)}
     order = orders(going, settings.seed)
     collecting = gc.isenabled()
     gc.disable()
@@ -121,7 +126,7 @@ def _sample(run, clock: Timed) -> None:
 
 def _satisfied(clock: Timed, settings: Settings, best: float) -> bool:
     n, spent = len(clock.samples), sum(clock.samples) * clock.calls
-    if clock.last > max(_BEHIND * best, _CHEAP) and (n >= 5 or spent >= 1):
+    if clock.last > max(_BEHIND * best, _CHEAP) and (n >= 5 or spent >= _ONCE):
         return True
     return (n >= settings.rounds and spent >= settings.seconds) or (n >= 3 and spent >= settings.patience)
 
