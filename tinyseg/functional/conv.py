@@ -5,10 +5,11 @@ from typing import Any
 
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import Array, device_of, namespace
+from tinyseg.arrays import Array, device_of
 from tinyseg.autograd import Function, Tensor, as_tensor
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.checks import floating, images
+from tinyseg.kernels.registry import plain, run
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
@@ -29,13 +30,13 @@ class _Convolution(Function):
         return y
 
     def before_relu(self, grad: Array) -> tuple[Array, ...]:
-        """x, weight, and the gradient of the result before it was cut off."""
+        """x, weight, and the gradient of the result before it was cut off, in one piece for all who need it."""
         x, weight, *y = self.saved
-        return x, weight, grad * (y[0] > 0) if self.relu else grad
+        return x, weight, run("relu_grad", grad, y[0]) if self.relu else plain(grad)
 
     def bias_grad(self, grad: Array) -> tuple[Array | None, ...]:
         """Of a bias, if there was one."""
-        return tuple(namespace(grad).sum(grad, axis=(0, 2, 3)) if needed else None for needed in self.needs_grad[2:])
+        return tuple(run("channel_sums", grad) if needed else None for needed in self.needs_grad[2:])
 
 
 class Conv2d(_Convolution):

@@ -15,7 +15,7 @@ from tinyseg.arrays import device_of, namespace
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import permits
 
-__all__ = ["Kernel", "algorithms", "find", "register", "run"]
+__all__ = ["Kernel", "algorithms", "find", "plain", "register", "run"]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     arrays = [a for a in arguments if hasattr(a, "__array_namespace__")]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
     call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
-    arguments = tuple(_plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
+    arguments = tuple(plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
     kernel = None
     if algorithm == "auto" and tuned is not None and without is None:
         kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
@@ -125,8 +125,10 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     return namespace(y).maximum(y, 0) if relu else y
 
 
-def _plain(array: Any) -> Any:
+def plain(array: Any) -> Any:
+    """The array itself if it is C-contiguous and writable, else such a copy."""
     flags = array.flags
     if flags["C_CONTIGUOUS"] and flags["WRITEABLE"]:
         return array
-    return array.copy(order="C")
+    copying = _kernels.get(("copy", device_of(array)))
+    return next(iter(copying.values())).function(array) if copying else array.copy(order="C")
