@@ -6,8 +6,10 @@ N batch, C/O channels in/out, G groups.  The columns of the product are (channel
 `split` chooses between three products of numbers split in two and one of rounded numbers; see `amx`.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
 __all__ = ["conv2d_weight_grad", "find_plan"]
 
-L2_BYTES = 1 << 20                                  # of packed grad, or of packed x, at a time
+L2_BYTES = 5 << 17                                  # of packed grad, or of packed x, at a time
 L3_BYTES = 1 << 23                                  # of packed grad where that spares adding up sums in memory
 SUMS_BYTES = 1 << 20                                # up to which each thread has sums for all
 PIXELS = 4096                                       # in a band: a longer chain of float32 sums loses digits
@@ -75,12 +77,14 @@ class _Plan(NamedTuple):
 
 @lru_cache(256)
 def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, split: bool, threads: int) -> _Plan:
+    if geometry == ConvGeometry(geometry.input_size, (1, 1), groups=geometry.groups):
+        geometry = replace(geometry, input_size=(1, prod(geometry.input_size)))      # 1x1: rows need not be told apart
     groups, (rows, row) = geometry.groups, geometry.output_size
     pitch, line = row + row % 2, 32 if split else 16
     panels, sources = _columns(geometry, channels // groups, pitch)
     blocks, tiles = -(-len(panels) // 3), -(-outputs // groups // 32)
     block = tiles, geometry.kernel_size[0], 3, 32, 16                    # its sums
-    by_rows = 4 * blocks * np.prod(block) <= SUMS_BYTES or blocks * groups < threads
+    by_rows = 4 * blocks * prod(block) <= SUMS_BYTES or blocks * groups < threads
     sharing, parts = (min(threads, batch * rows), 1) if by_rows else (1, min(threads, blocks))
 
     reach = geometry.dilation[0] * (geometry.kernel_size[0] - 1) // geometry.stride[0]
@@ -101,7 +105,7 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     used = sources[panels["source"]]
     pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
     return _Plan(layer, panels, sources, items, (groups, sharing, parts if one_band else blocks, *block),
-                 (tiles * 32 * steps * line, 3 * layer.panel, (int(pixels) // 2 + 1) * line,
+                 (tiles * steps * (32 * line + 16), 3 * layer.panel, (int(pixels) // 2 + 1) * line,
                   max(3 * 512, 48 * geometry.kernel_size[0], band * pitch)))
 
 
@@ -118,8 +122,8 @@ def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndar
         for first in range(0, channels * K_w, 16):
             streams = [divmod(j, K_w) if j < channels * K_w else (-1, 0) for j in range(first, first + 16)]
             adjacent = K_w % 16 == 0 and geometry.dilation[1] == 1
-            panels.append((len(sources), 0, [c * K_h * K_w + v if c >= 0 else -1 for c, v in streams],
-                           int(adjacent or K_h == 1)))
+            panels.append((len(sources), 0, [c * K_h * K_w + v for c, v in streams],
+                           int(adjacent or K_h == 1), min(16, channels * K_w - first)))
             sources.append((TAPS if adjacent else MIXED, pitch, [c for c, _ in streams],
                             [offsets[v] for _, v in streams], 0))
     else:
@@ -128,7 +132,7 @@ def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndar
             phases = sorted({e % step for e in offsets})
             for v, e in enumerate(offsets):
                 panels.append((len(sources) + phases.index(e % step), e // step,
-                               [c * K_h * K_w + v if c >= 0 else -1 for c in streams], K_h * K_w))
+                               [c * K_h * K_w + v for c in streams], K_h * K_w, min(16, channels - first)))
             for phase in phases:
                 lowest = min(e // step for e in offsets if e % step == phase)
                 sources.append((CHANNELS if streams[-1] >= 0 else MIXED,

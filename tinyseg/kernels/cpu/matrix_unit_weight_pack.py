@@ -66,19 +66,20 @@ CHANNELS, TAPS, MIXED = range(3)                     # 16 neighbouring channels;
 SOURCE = np.dtype([("kind", np.int64), ("count", np.int64), ("channel", np.int64, 16), ("offset", np.int64, 16),
                    ("before", np.int64)])            # pairs of zeros that its panels want before element 0
 # Column i of a panel is stream i of its source, from element `shift` on.  `place[i]` says where its tap in tap row 0
-# lies in a weight's (C/G, K_h, K_w), -1 nowhere; places are `step` apart, unless that is 0.
-PANEL = np.dtype([("source", np.int64), ("shift", np.int64), ("place", np.int64, 16), ("step", np.int64)])
+# lies in a weight's (C/G, K_h, K_w), for the `count` columns that are some; places are `step` apart, unless that is 0.
+PANEL = np.dtype([("source", np.int64), ("shift", np.int64), ("place", np.int64, 16), ("step", np.int64),
+                  ("count", np.int64)])
 
 
 @jit
 def pack_grad(grad, layer, n, group, row, rows, tiles, stage, largest):
     """`rows` rows of a group's outputs, from `row` on.  Returns `largest` raised to their magnitudes.
 
-    tiles    (outputs / 32, steps, 32 outputs, line)
+    tiles    (outputs / 32, steps, 32 outputs · line + 16): the 16 keep steps from sharing few places of the cache
     """
     pixels = rows * layer.pitch
     for o in range(-(-layer.outputs // 32) * 32):
-        place = (o // 32 * layer.steps * 32 + o % 32) * layer.line
+        place = o // 32 * layer.steps * (32 * layer.line + 16) + o % 32 * layer.line
         source, start = grad, (((n * layer.groups + group) * layer.outputs + o) * layer.rows + row) * layer.row
         count = pixels
         if o >= layer.outputs:
@@ -89,13 +90,21 @@ def pack_grad(grad, layer, n, group, row, rows, tiles, stage, largest):
                     store_part(stage, p * layer.pitch + q,
                                load_part(grad, start + p * layer.row + q, layer.row - q), layer.pitch - q)
             source, start = stage, 0
-        for j in range(0, pixels, 32):
-            a, b = load_part(source, start + j, count - j), load_part(source, start + j + 16, count - j - 16)
-            largest = magnitude(magnitude(largest, a), b)
+        whole = count // 32 * 32
+        for j in range(0, whole, 32):
+            a, b = load(source, start + j), load(source, start + j + 16)
             store(tiles, place, words(a, b))
             if layer.line == 32:
                 store(tiles, place + 16, words(a - bf16(a), b - bf16(b)))
-            place += 32 * layer.line
+            largest = magnitude(magnitude(largest, a), b)
+            place += 32 * layer.line + 16
+        for j in range(whole, pixels, 32):
+            a, b = load_part(source, start + j, count - j), load_part(source, start + j + 16, count - j - 16)
+            store(tiles, place, words(a, b))
+            if layer.line == 32:
+                store(tiles, place + 16, words(a - bf16(a), b - bf16(b)))
+            largest = magnitude(magnitude(largest, a), b)
+            place += 32 * layer.line + 16
     return largest
 
 
@@ -129,14 +138,14 @@ def pack_x(x, layer, panels, sources, first, last, n, group, top, depth, packed,
     return largest
 
 
-@jit(inline="always")
+@jit
 def _fill(array, start, count):
     """Zeros, a multiple of 16."""
     for i in range(start, start + count, LANES):
         store(array, i, splat(0))
 
 
-@jit(inline="always")
+@jit
 def _shift(source, shift, target, place, count, line):
     """Lines of a panel from those of its source, `shift` pixels later."""
     start = shift // 2 * line
@@ -154,26 +163,28 @@ def _pack_lines(x, row, layer, source, lines, stage, largest):
     line, step, count, plane = layer.line, layer.stride[1], source["count"], layer.height * layer.width
     place = source["before"] * line
     _fill(lines, 0, place)
-    start = row + source["channel"][0] * plane
+    row_c = row + source["channel"][0] * plane
     if source["kind"] == TAPS:
         at = source["offset"][0]
         for _ in range(0, count, 2):
-            a = _taps(x, start, at, layer.width, stage)
-            b = _taps(x, start, at + step, layer.width, stage)
-            at += 2 * step
-            largest = magnitude(magnitude(largest, a), b)
+            if at >= 0 and at + step + LANES <= layer.width:
+                a, b = load(x, row_c + at), load(x, row_c + at + step)
+            else:
+                _copy_taps(x, row_c, at, layer.width, stage, 0)
+                _copy_taps(x, row_c, at + step, layer.width, stage, 16)
+                a, b = load(stage, 0), load(stage, 16)
             store(lines, place, pair(a, b))
             if line == 32:
                 store(lines, place + 16, pair(a - bf16(a), b - bf16(b)))
+            largest = magnitude(magnitude(largest, a), b)
             place += line
+            at += 2 * step
     else:
         for m in range(0, count, 32):
-            if source["kind"] == CHANNELS and step == 1 and start + 15 * plane + m + 32 <= len(x):
-                largest = _pack_square(x, start + m, plane, lines, place, line, stage, largest)
+            if source["kind"] == CHANNELS and step == 1 and row_c + 15 * plane + m + 32 <= len(x):
+                largest = _pack_square(x, row_c + m, plane, lines, place, line, stage, largest)
             else:
-                for i in range(16):
-                    c, offset = source["channel"][i], source["offset"][i]
-                    _stage(x, row + c * plane, layer.width if c >= 0 else 0, step, offset, m, stage, 32 * i)
+                _stage(x, row, layer, source, m, stage)
                 largest = _pack_square(stage, 0, 32, lines, place, line, stage, largest)
             place += min(16, (count - m) // 2) * line
         if count % 2:                                # a number of the next row, or zero
@@ -184,51 +195,53 @@ def _pack_lines(x, row, layer, source, lines, stage, largest):
     return largest
 
 
-@jit(inline="always")
+@jit
 def _pack_square(source, start, pitch, lines, place, line, stage, largest):
     """16 rows of 32 numbers to 16 lines."""
     for i in range(16):
         a, b = load(source, start), load(source, start + 16)
-        largest = magnitude(magnitude(largest, a), b)
         store(stage, 512 + 16 * i, words(a, b))
         if line == 32:
             store(stage, 768 + 16 * i, words(a - bf16(a), b - bf16(b)))
+        largest = magnitude(magnitude(largest, a), b)
         start += pitch
     for part in range(0, line, 16):
         store_rows(lines, place + part, line, transpose(load_rows(stage, 512 + 16 * part, 16, 16)))
     return largest
 
 
-@jit(inline="always")
-def _taps(x, start, at, width, stage):
-    """Numbers `at` .. `at` + 15 of a row of x; zero outside of it."""
-    if at >= 0 and at + LANES <= width:
-        return load(x, start + at)
-    if at + LANES <= 0 or at >= width:
-        return splat(0)
+@jit
+def _copy_taps(x, row, at, width, stage, place):
+    """Numbers `at` .. `at` + 15 of a row of x, zero outside of it."""
     for i in range(LANES):
-        stage[i] = x[start + at + i] if 0 <= at + i < width else 0
-    return load(stage, 0)
+        stage[place + i] = x[row + at + i] if 0 <= at + i < width else 0
 
 
-@jit(inline="always")
-def _stage(x, row, width, step, offset, m, stage, place):
-    """The elements m .. m + 31 of one stream, x[row + step·m + offset] or zero where that is outside of the row."""
-    begin = max(m, -(offset // step))                                    # ceil(-offset / s)
-    end = min(m + 32, (width - 1 - offset) // step + 1)
-    if end - begin < 32:
-        store(stage, place, splat(0))
-        store(stage, place + 16, splat(0))
-    place += begin - m
-    start, count = row + offset + begin * step, end - begin
-    if step == 1:
-        for m in range(0, count, LANES):
-            store_part(stage, place + m, load_part(x, start + m, count - m), count - m)
-    elif step == 2:
-        for m in range(0, count, LANES):
-            left = 2 * (count - m) - 1
-            a, b = load_part(x, start + 2 * m, left), load_part(x, start + 2 * m + LANES, left - LANES)
-            store_part(stage, place + m, deinterleave((a, b))[0], count - m)
-    else:
-        for m in range(count):
-            stage[place + m] = x[start + m * step]
+@jit
+def _stage(x, row, layer, source, m, stage):
+    """The elements m .. m + 31 of 16 streams, 32 apart."""
+    step, width = layer.stride[1], layer.width
+    for i in range(16):
+        c, offset = source["channel"][i], source["offset"][i]
+        begin = max(m, -(offset // step))                                # ceil(-offset / s)
+        end = min(m + 32, (width - 1 - offset) // step + 1) if c >= 0 else begin
+        start, count = row + c * layer.height * width + offset + begin * step, end - begin
+        place = 32 * i
+        if count < 32:
+            store(stage, place, splat(0))
+            store(stage, place + 16, splat(0))
+            place += begin - m
+        if step == 2 and count == 32 and start + 64 <= len(x):
+            store(stage, place, deinterleave((load(x, start), load(x, start + 16)))[0])
+            store(stage, place + 16, deinterleave((load(x, start + 32), load(x, start + 48)))[0])
+        elif step == 1:
+            for j in range(0, count, LANES):
+                store_part(stage, place + j, load_part(x, start + j, count - j), count - j)
+        elif step == 2:
+            for j in range(0, count, LANES):
+                left = 2 * (count - j) - 1
+                a, b = load_part(x, start + 2 * j, left), load_part(x, start + 2 * j + LANES, left - LANES)
+                store_part(stage, place + j, deinterleave((a, b))[0], count - j)
+        else:
+            for j in range(count):
+                stage[place + j] = x[start + j * step]

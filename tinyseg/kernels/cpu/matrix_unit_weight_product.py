@@ -81,7 +81,7 @@ def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, start, fr
             end = min(rows, (layer.height - 1 + layer.near[0] - reach) // layer.stride[0] + 1 - p)
             first = begin * layer.pitch // 32
             count = max(0, (end * layer.pitch + 31) // 32 - first)
-            a = (outputs * layer.steps + first) * 32 * layer.line
+            a = (outputs * layer.steps + first) * (32 * layer.line + 16)
             b = (reach // layer.stride[0] * (layer.pitch // 2) + first * 16) * layer.line
             place = start + (outputs * layer.kernel[0] + u) * 3 * 512
             if count == 0 and not fresh:
@@ -139,7 +139,7 @@ def _add_products(a, i, b, j0, j1, j2, line, steps):
             tile_dot(4, 6, 7)
             tile_load(7, b, j0, 16)
             tile_dot(3, 6, 7)
-            i, j0, j1, j2 = i + 512, j0 + 256, j1 + 256, j2 + 256
+            i, j0, j1, j2 = i + 528, j0 + 256, j1 + 256, j2 + 256
     else:
         for _ in range(steps):
             tile_load(6, a, i, 32)
@@ -179,7 +179,7 @@ def _add_products(a, i, b, j0, j1, j2, line, steps):
             tile_dot(1, 6, 7)
             tile_load(7, b, j0, 32)
             tile_dot(0, 6, 7)
-            i, j0, j1, j2 = i + 1024, j0 + 512, j1 + 512, j2 + 512
+            i, j0, j1, j2 = i + 1040, j0 + 512, j1 + 512, j2 + 512
 
 
 @jit
@@ -193,19 +193,26 @@ def finish(sums, slot, layer, panels, group, block, weight, stage):
     for o in range(layer.outputs):
         target = (group * layer.outputs + o) * layer.channels * taps
         place = slot * size + (o // 32 * K_h * 3 * 32 + o % 32) * 16
-        for u in range(K_h):
-            for k in range(3):
+        for k in range(last - first):
+            panel = panels[first + k]
+            to, step, count = target + panel["place"][0], panel["step"], panel["count"]
+            for u in range(K_h):
                 total = load(flat, place + (u * 3 + k) * 512)
                 for thread in range(1, len(sums)):
                     total = total + load(flat, thread * part + place + (u * 3 + k) * 512)
-                store(stage, (u * 3 + k) * 16, total)
+                if whole:
+                    store(stage, (u * 3 + k) * 16, total)
+                elif step == 1:
+                    store_part(weight, to + u * K_w, total, count)
+                elif step:
+                    scatter(weight, to + u * K_w, step, total, count)
+                else:
+                    store(stage, 0, total)
+                    for i in range(count):
+                        weight[target + u * K_w + panel["place"][i]] = stage[i]
         if whole:
             _write_square(stage, taps, min(16, layer.channels - 16 * block) * taps, weight,
                           target + panels[first]["place"][0])
-            continue
-        for u in range(K_h):
-            for k in range(first, last):
-                _write_columns(stage, (u * 3 + k - first) * 16, panels[k], weight, target + u * K_w)
 
 
 @jit
@@ -215,18 +222,3 @@ def _write_square(stage, taps, count, weight, target):
     store_rows(columns, 0, taps, transpose(load_rows(stage, 0, 16, 16)))   # each covers what is too much of the last
     for i in range(0, count, LANES):
         store_part(weight, target + i, load_part(columns, i, count - i), count - i)
-
-
-@jit
-def _write_columns(stage, start, panel, weight, target):
-    count = 16
-    while panel["place"][count - 1] < 0:
-        count -= 1
-    place, step = target + panel["place"][0], panel["step"]
-    if step == 1:
-        store_part(weight, place, load(stage, start), count)
-    elif step:
-        scatter(weight, place, step, load(stage, start), count)
-    else:
-        for i in range(count):
-            weight[target + panel["place"][i]] = stage[start + i]
