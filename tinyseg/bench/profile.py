@@ -122,7 +122,7 @@ def profile(call: Callable[[], Any], title: str = "", rounds: int = 5) -> Profil
     found = []
     for _ in range(rounds):
         with recording() as clock:
-            clock.timed(lambda *_: Work("the rest", "Python between the operations"), call)()
+            clock.timed(lambda *_: Work("the rest", "outside of operations"), call)()
         entries = [Entry(work, seconds, calls) for work, (seconds, calls) in clock.totals.items()]
         found.append(Profile(title, sum(entry.seconds for entry in entries),
                              sorted(entries, key=lambda entry: -entry.seconds)))
