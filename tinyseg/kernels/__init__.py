@@ -4,55 +4,14 @@ The three kernels of a convolution are one bilinear form <y, C(w) x> read in thr
 `conv2d_input_grad` gives x from y and w (and is transposed convolution), `conv2d_weight_grad` gives w from y and x.
 """
 
-from functools import partial
-
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array
 from tinyseg.errors import ShapeError
-from tinyseg.kernels import operations  # noqa: F401  registers the kernels of everything but convolution
+from tinyseg.kernels import convolutions, operations  # noqa: F401  they register all kernels
 from tinyseg.kernels.registry import Kernel, algorithms, find, register, run
 
 __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register",
            "run"]
-
-
-def _depthwise(operation: str, geometry: ConvGeometry, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """One channel in each group, and few results of it."""
-    channels = {"conv2d": first[1], "conv2d_input_grad": second[1] * geometry.groups}.get(operation, second[1])
-    outputs = second[0] if operation == "conv2d" else first[1]
-    return channels == geometry.groups and outputs <= 4 * channels
-
-
-def _perhaps_diagonal(geometry: ConvGeometry, first: tuple[int, ...], weight: tuple[int, ...]) -> bool:
-    """As many channels out as in, few, and a kernel as large as bilinear up-sampling by the stride needs."""
-    return weight[0] == weight[1] <= 64 and all(1 < 2 * s - s % 2 <= k for s, k in zip(
-        geometry.stride, geometry.kernel_size, strict=True))
-
-
-for _operation in ("conv2d", "conv2d_input_grad"):
-    register(_operation, "diagonal", "tinyseg.kernels.cpu.diagonal", suits=_perhaps_diagonal, dtypes=("float32",),
-             epilogue=True)
-
-for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-    register(_operation, "depthwise", "tinyseg.kernels.cpu.depthwise", suits=partial(_depthwise, _operation),
-             dtypes=("float32",), epilogue=_operation != "conv2d_weight_grad")
-    for _algorithm in ("im2col", "direct", "matrix", "loops"):
-        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=_algorithm != "im2col")
-    register(_operation, "implicit_gemm", "tinyseg.kernels.cpu.implicit_gemm", dtypes=("float32",),
-             epilogue=_operation != "conv2d_weight_grad")
-
-
-def _no_winograd(geometry: ConvGeometry) -> str | None:
-    if geometry.kernel_size == (3, 3) and geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1:
-        return None
-    return "Winograd's F(m x m, 3x3) needs kernel 3x3, stride 1, dilation 1 and one group"
-
-
-for _operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
-    for _algorithm, _precision in (("winograd4", "high"), ("winograd2", "highest")):
-        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", refuses=_no_winograd,
-                 epilogue=_operation != "conv2d_weight_grad", dtypes=("float32",), precision=_precision,
-                 transforms=True)
 
 
 def autotune(enabled: bool = True) -> None:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import device_of, namespace
+from tinyseg.arrays import device_of, is_array, namespace
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import permits
 
@@ -109,10 +109,10 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
 
     Kernels see C-contiguous, writable arrays and need no second version for others.
     """
-    arrays = [a for a in arguments if hasattr(a, "__array_namespace__")]
+    arrays = [a for a in arguments if is_array(a)]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
     call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
-    arguments = tuple(plain(a) if hasattr(a, "__array_namespace__") else a for a in arguments)
+    arguments = tuple(plain(a) if is_array(a) else a for a in arguments)
     kernel = None
     if algorithm == "auto" and tuned is not None and without is None:
         kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
@@ -127,6 +127,10 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
 
 def plain(array: Any) -> Any:
     """The array itself if it is C-contiguous and writable, else such a copy."""
+    if device_of(array) == "cuda":
+        if not array.is_c_contiguous():
+            raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; copy it before it goes there")
+        return array
     flags = array.flags
     if flags["C_CONTIGUOUS"] and flags["WRITEABLE"]:
         return array

@@ -1,0 +1,76 @@
+"""The kernels of convolution, in the order in which "auto" considers them.
+
+The rule: one channel at a time where groups or a diagonal weight allow it; else the matrix unit, as exact as the chosen
+precision wants, where there is one and channels enough to fill its tiles; else Winograd's 3x3 where tiles are many;
+else the implicit matrix product.  Whatever is not float32 is computed by im2col.
+"""
+
+from functools import partial
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.registry import register
+
+__all__: list[str] = []
+
+Shape = tuple[int, ...]
+OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+
+
+def _channels(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> tuple[int, int]:
+    """Of one group: in and out."""
+    channels = second[1] if operation == "conv2d_input_grad" else (
+        (first if operation == "conv2d" else second)[1] // geometry.groups)
+    return channels, (second[0] if operation == "conv2d" else first[1]) // geometry.groups
+
+
+def _depthwise(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
+    """One channel in each group, and few results of it."""
+    channels, outputs = _channels(operation, geometry, first, second)
+    return channels == 1 and outputs <= 4
+
+
+def _perhaps_diagonal(operation: str, geometry: ConvGeometry, first: Shape, weight: Shape) -> bool:
+    """As many channels out as in, few, and a kernel as large as bilinear up-sampling by the stride needs."""
+    return weight[0] == weight[1] <= 64 and all(1 < 2 * s - s % 2 <= k for s, k in zip(
+        geometry.stride, geometry.kernel_size, strict=True))
+
+
+def _many_channels(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
+    """Enough that padding them to tiles of 16 and 32 is not most of the work."""
+    return min(_channels(operation, geometry, first, second)) >= 16
+
+
+def _no_matrix_unit(geometry: ConvGeometry) -> str | None:
+    from tinyseg.kernels.cpu import amx
+
+    return None if amx.available() else "this machine has no matrix unit for bf16 (Intel AMX), or keeps it from us"
+
+
+def _no_winograd(geometry: ConvGeometry) -> str | None:
+    if geometry.kernel_size == (3, 3) and geometry.stride == geometry.dilation == (1, 1) and geometry.groups == 1:
+        return None
+    return "Winograd's F(m x m, 3x3) needs kernel 3x3, stride 1, dilation 1 and one group"
+
+
+def _add(name: str, module: str, operations: tuple[str, ...] = OPERATIONS, **properties) -> None:
+    """Float32 kernels, which apply bias and ReLU themselves where there is something to apply them to."""
+    suits = properties.pop("suits", None)
+    for operation in operations:
+        chosen = {} if suits is None else {"suits": partial(suits, operation)}
+        register(operation, name, f"tinyseg.kernels.cpu.{module}", dtypes=("float32",),
+                 epilogue=operation != "conv2d_weight_grad", **chosen, **properties)
+
+
+_add("depthwise", "depthwise", suits=_depthwise)
+_add("diagonal", "diagonal", OPERATIONS[:2], suits=_perhaps_diagonal)
+_add("amx_bf16", "matrix_unit_bf16", precision="medium", refuses=_no_matrix_unit, suits=_many_channels)
+_add("amx_bf16x3", "matrix_unit_bf16x3", precision="high", refuses=_no_matrix_unit, suits=_many_channels)
+_add("winograd4", "winograd4", precision="high", refuses=_no_winograd, suits=_many_channels, transforms=True)
+_add("implicit_gemm", "implicit_gemm")
+_add("winograd2", "winograd2", refuses=_no_winograd, transforms=True)
+
+for _operation in OPERATIONS:
+    register(_operation, "im2col", "tinyseg.kernels.cpu.im2col")
+    for _algorithm in ("direct", "matrix", "loops"):
+        register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=True)
+    register(_operation, "direct", "tinyseg.kernels.cuda.direct", device="cuda", dtypes=("float32", "float64"))
