@@ -257,7 +257,7 @@ FAULTS = [
     Fault("pooling of the first plane only", POOLS, POOL, "line = x[p, h]", "line = x[0, h]", ("batch", "definition")),
     Fault("pooling gradient: a cell that won twice", POOLS, DPOOL, "+= grad[p, j]", "= grad[p, j]",
           ("gradient of a pooling", "definition")),
-    Fault("pooling gradient: not cleared", POOLS, DPOOL, "np.zeros(", "np.empty(", "every cell written"),
+    Fault("pooling gradient: not cleared", POOLS, DPOOL, "= zeros(", "= np.empty(", "every cell written"),
     Fault("mean: padding always counts", POOL_LOOPS, MEAN, " if geometry.count_include_pad else (0, 0, 0, 0)", "",
           ("mean of a constant", "definition")),
     Fault("mean: padding never counts", POOL_LOOPS, MEAN, "if geometry.count_include_pad else", "if False else",

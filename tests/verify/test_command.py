@@ -71,6 +71,10 @@ def raises(x, weight, stride):
     return right(x, weight, stride, (0, 0), (1, 1))
 
 
+def never(x, weight, stride):
+    raise ValueError(f"not of size {x.shape}")
+
+
 def foreign(x, weight, stride, speed):
     pass
 
@@ -148,6 +152,16 @@ def test_whatever_a_kernel_does_is_a_finding(verify, kernel, words, geometry):
     out = verify(f"kernels_of_mine.py:{kernel}", "--seconds", 16, "--only", "definition", "--call-limit", 2, status=1)
     assert words in out
     assert geometry in out
+
+
+def test_an_exception_on_every_geometry_is_said_once(verify):
+    out = verify("kernels_of_mine.py:never", "--seconds", 4, status=1)
+    assert out.count("ValueError: not of size (1, 1, 1, 1) (kernels_of_mine.py, line") == 1
+    assert out.count("not reached") == 15
+    assert "1 of 16 properties fails, 15 for the same reason" in out
+    found = verify("kernels_of_mine.py:never", "--seconds", 4, "--json", status=1)["properties"]
+    assert all(p["failed"] and "ValueError: not of size" in p["numbers"] and p["reproduce"] for p in found)
+    assert sum(p["reached"] for p in found) == 1
 
 
 def test_gradients_are_verified_as_adjoints(verify):

@@ -27,7 +27,7 @@ from tinyseg.arithmetic import ConvGeometry, PoolGeometry
 from tinyseg.errors import ArgumentError, DataError, KernelError
 
 __all__ = ["SIGNATURES", "ForeignKernel", "Signature", "ended", "find_function", "guess", "load", "option_values",
-           "reason", "signature"]
+           "own_line", "reason", "signature"]
 
 
 class Signature(NamedTuple):
@@ -244,10 +244,14 @@ def _import(place: str) -> Any:
 def reason(error: BaseException) -> str:
     """An exception on one line, with the place in the user's own file where there is one."""
     text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text[:300]}{own_line(error)}"
+
+
+def own_line(error: BaseException) -> str:
+    """The last line of the first file on the way to an exception that is neither ours nor installed; or nothing."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_ELSEWHERE)]
     own = [f for f in frames if f.filename == frames[0].filename][-1:]
-    place = "".join(f" ({Path(f.filename).name}, line {f.lineno}: {f.line})" for f in own)
-    return f"{type(error).__name__}: {text[:300]}{place}"
+    return "".join(f" ({Path(f.filename).name}, line {f.lineno}: {f.line})" for f in own)
 
 
 def ended(status: int | None, limit: float) -> str:

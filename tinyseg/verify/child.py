@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from typing import Any
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import KernelError, TinysegError
 from tinyseg.kernels.foreign import ended
-from tinyseg.verify.cases import Case
-from tinyseg.verify.subject import Request, Subject, load
+from tinyseg.verify.cases import LAYOUTS, Case
+from tinyseg.verify.subject import Refused, Request, Subject, load
 from tinyseg.verify.violation import Violation
 
 __all__ = ["Ledger", "crashed", "main"]
@@ -153,14 +154,17 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
     name, prop, examples, seed, limit, seconds = task["apart"]
     if name != subject.name:
         subject = next(s for s in subject.gradients.values() if s.name == name)
-    function, subject = subject.function, replace(subject, function=apart(subject.function, limit))
-    simplest = Case((ConvGeometry.pooling if subject.operation.pools else ConvGeometry)((1, 1), (1, 1)))
-    with suppress(Violation):                        # where this is safe it compiles once, and not in every process
-        subject(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
-        replace(subject, function=function)(*(simplest[o] for o in subject.operation.operands), simplest.geometry)
-        subject = replace(subject, function=apart(function, limit))
     outcome = Outcome(next(p for p in PROPERTIES if p.name == prop))
-    hunt(outcome.property, subject, outcome, examples, seed, seconds, shrinking=seconds)
+    side = (subject.possible["kernel"] or [1])[:1] * 2
+    geometry = (ConvGeometry.pooling if subject.operation.pools else ConvGeometry)(tuple(side), tuple(side))
+    for dtype, layout in product(subject.dtypes, outcome.property.draw.get("layouts", LAYOUTS[:1])):
+        simplest = Case(geometry, dtype=dtype, layout=layout)
+        arguments = *(simplest[o] for o in subject.operation.operands), geometry
+        with suppress(Violation, Refused):           # where this is safe it compiles once, and not in every process
+            replace(subject, function=apart(subject.function, limit))(*arguments)
+            subject(*arguments)
+    alone = replace(subject, function=apart(subject.function, limit))
+    hunt(outcome.property, alone, outcome, examples, seed, seconds, shrinking=seconds)
     tell("outcome", name, outcome)
 
 

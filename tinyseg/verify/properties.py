@@ -382,7 +382,8 @@ def rounding(kernel, case):
           advice=f"Rounds more than {n} products of {case.dtype} in any order: is a sum kept in a narrower type?")
 
 
-@holds("special values", "inf and nan are where the definition has them; a padded zero meets only weights",
+@holds("special values", "inf and nan are where the definition has them, and elsewhere only in their image by a kernel "
+                         "that states a tolerance; a padded zero meets only weights",
        "IEEE 754-2019, section 6", draw={"values": ("special", "denormal")})
 def special(kernel, case):
     plain, loud = replace(case, values="integers"), "x" if "x" in kernel.operation.operands else "y"

@@ -31,7 +31,7 @@ def as_text(report: Report, everything: bool = False) -> RenderableType:
         return Group(Text.assemble(("cannot be verified: ", "bold red"), fact), Text(f"  {advice}"))
     for kernel in report.kernels:
         parts += [_heading(report, kernel), _table(report, kernel), Text()]
-    failed = report.failed
+    failed = [(name, o) for name, o in report.failed if (name, o.property.name) not in report.unreached]
     shown: set[Any] = set()
     for name, outcome in failed:
         same = (str(outcome.case), outcome.violation.numbers)
@@ -40,7 +40,7 @@ def as_text(report: Report, everything: bool = False) -> RenderableType:
         shown.add(same)
         parts += [_details(report, name, outcome), Text()]
     parts += [Text(note, "yellow") for note in report.notes]
-    parts.append(_verdict(report, len(failed) - len(shown)))
+    parts.append(_verdict(report, len(failed), len(shown)))
     return Group(*parts)
 
 
@@ -55,10 +55,13 @@ def _table(report: Report, kernel: dict[str, Any]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1, overflow="fold")
     table.add_column(no_wrap=True)
-    for (name, _), outcome in report.outcomes.items():
-        if name != kernel["name"]:
+    for key, outcome in report.outcomes.items():
+        if key[0] != kernel["name"]:
             continue
-        if outcome.failed:
+        if key in report.unreached:
+            table.add_row(Text(f"  ✗ {outcome.property.name}", "red"), Text(outcome.property.formula, "dim"),
+                          Text(f"held on {outcome.held}, then the same" if outcome.held else "not reached", "red"))
+        elif outcome.failed:
             table.add_row(Text(f"  ✗ {outcome.property.name}", "bold red"), Text(outcome.property.formula, "red"),
                           Text("FAILS", "bold red"))
         else:
@@ -143,14 +146,17 @@ def _number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, np.floating) else str(value)
 
 
-def _verdict(report: Report, more: int) -> Text:
-    properties, bad = len(report.outcomes), len(report.failed)
+def _verdict(report: Report, bad: int, shown: int) -> Text:
+    properties, unreached = len(report.outcomes), len(report.unreached)
     cases = sum(o.held for o in report.outcomes.values())
     if not bad:
         return Text(f"All {properties} properties hold on {cases} cases ({report.seconds:.0f} s).", "bold green")
-    text = f"{bad} of {properties} properties fail ({report.seconds:.0f} s)."
-    if more > 0:
-        text += f"  The smallest case is shown; {more} more with --all."
+    text = f"{bad} of {properties} properties {'fails' if bad == 1 else 'fail'}"
+    if unreached:
+        text += f", {unreached} for the same reason"
+    text += f" ({report.seconds:.0f} s)."
+    if bad > shown:
+        text += f"  The smallest case is shown; {bad - shown} more with --all."
     return Text(text, "bold red")
 
 
@@ -159,7 +165,8 @@ def as_json(report: Report) -> dict[str, Any]:
     def entry(name: str, outcome: Outcome) -> dict[str, Any]:
         prop, violation = outcome.property, outcome.violation
         row: dict[str, Any] = {"kernel": name, "property": prop.name, "formula": prop.formula, "source": prop.source,
-                               "held": outcome.held, "failed": outcome.failed, "seconds": round(outcome.seconds, 3)}
+                               "held": outcome.held, "failed": outcome.failed, "seconds": round(outcome.seconds, 3),
+                               "reached": (name, prop.name) not in report.unreached}
         if violation is not None:
             kernel = next(k for k in report.kernels if k["name"] == name)
             op = operation(kernel["operation"])

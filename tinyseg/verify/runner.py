@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels.foreign import reason
 from tinyseg.verify.cases import Case
 from tinyseg.verify.properties import Property, properties_of
 from tinyseg.verify.strategies import cases
@@ -86,7 +87,7 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
         began = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
-                prop.check(subject, case)
+                _check(prop, subject, case)
         except Refused:
             return
         except Violation as violation:
@@ -106,6 +107,16 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
     except hypothesis.errors.HypothesisException:
         pass                                         # fails now and then: the outcome has what was seen
     outcome.seconds += time.monotonic() - started
+
+
+def _check(prop: Property, subject: Subject, case: Case) -> None:
+    """A formula that cannot even be evaluated on what the kernel gives is a formula that it breaks."""
+    try:
+        prop.check(subject, case)
+    except (Violation, Refused):
+        raise
+    except Exception as error:
+        raise Violation(f"what the kernel gives does not fit the formula: {reason(error)}") from error
 
 
 def examine(subject: Subject, budget: Budget | None = None, seed: int = 0, only: Collection[str] | None = None,

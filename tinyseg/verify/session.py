@@ -55,6 +55,19 @@ class Report:
         return sorted(found, key=lambda pair: (pair[1].property.name not in _FIRST, pair[1].case.size))
 
     @property
+    def unreached(self) -> set[tuple[str, str]]:
+        """Failures for the reason of another: the kernel raised, or gave no array, and there was nothing to check."""
+        told: set[tuple[str, str]] = set()
+        again = set()
+        for name, outcome in self.failed:
+            cause = name, outcome.violation.cause
+            if cause in told:
+                again.add((name, outcome.property.name))
+            elif outcome.violation.cause:
+                told.add(cause)
+        return again
+
+    @property
     def holds(self) -> bool:
         return self.unusable is None and not self.failed
 

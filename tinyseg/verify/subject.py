@@ -13,7 +13,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels import foreign, registry
-from tinyseg.kernels.foreign import ForeignKernel, reason
+from tinyseg.kernels.foreign import ForeignKernel, own_line, reason
 from tinyseg.precision import ERRORS, LEVELS
 from tinyseg.verify.operations import OPERATIONS, Operation, operation
 from tinyseg.verify.violation import Violation
@@ -120,7 +120,8 @@ class Subject:
         except (Violation, KeyboardInterrupt):
             raise
         except BaseException as error:
-            raise Violation(reason(error), direct=True, advice=_advice(error)) from None
+            raise Violation(reason(error), direct=True, advice=_advice(error),
+                            cause=type(error).__name__ + own_line(error)) from None
         finally:
             self.watch(False)
         return self._array(result)
@@ -139,7 +140,12 @@ class Subject:
         if not isinstance(result, np.ndarray):
             advice = ("The function ends without `return`." if result is None else
                       "Return a NumPy array; for tensors of PyTorch say --adapter torch.")
-            raise Violation(f"the result is {_article(type(result).__name__)}, no array", advice=advice, direct=True)
+            raise Violation(f"the result is {_article(type(result).__name__)}, no array", advice=advice, direct=True,
+                            cause="no array")
+        axes = 1 if self.operation.result == "bias" else 4
+        if result.ndim != axes:
+            raise Violation(f"the result has shape {result.shape}; needs {axes} {'axis' if axes == 1 else 'axes'}",
+                            direct=True, cause="other axes")
         return result
 
 

@@ -23,12 +23,14 @@ class Violation(Exception):
     advice: str = ""
     direct: bool = False                             # `got` is what the kernel gives for the case's own arrays
     tolerance: np.ndarray | None = field(default=None, repr=False)
+    cause: str = ""                                  # what kept the kernel from giving an array, alike for all formulas
 
     def __str__(self) -> str:
         return self.numbers
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.numbers, self.expected, self.got, self.advice, self.direct, self.tolerance)
+        return type(self), (self.numbers, self.expected, self.got, self.advice, self.direct, self.tolerance,
+                            self.cause)
 
 
 def wrong_cells(expected: np.ndarray, got: np.ndarray, tolerance: np.ndarray | float | None = None) -> np.ndarray:
