@@ -9,7 +9,7 @@ from typing import Any
 
 from tinyseg.errors import ArgumentError
 
-__all__ = ["Array", "device_of", "namespace"]
+__all__ = ["Array", "device_of", "is_array", "namespace"]
 
 Array = Any          # an ndarray, or whatever else answers __array_namespace__
 
@@ -23,6 +23,11 @@ def namespace(*arrays: Array) -> Any:
     return spaces.pop()
 
 
+def is_array(thing: Any) -> bool:
+    """An ndarray, what else has a namespace, or an array of numba.cuda, which has none: kernels take those too."""
+    return hasattr(thing, "__array_namespace__") or hasattr(thing, "__cuda_ndarray__")
+
+
 def device_of(array: Array) -> str:
-    """`"cpu"` for NumPy arrays; other kinds of array name their own device."""
-    return str(array.device)
+    """`"cpu"` for NumPy arrays, `"cuda"` for those of numba.cuda; other kinds of array name their own device."""
+    return "cuda" if hasattr(array, "__cuda_ndarray__") else str(array.device)

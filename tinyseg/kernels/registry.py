@@ -129,7 +129,8 @@ def plain(array: Any) -> Any:
     """The array itself if it is C-contiguous and writable, else such a copy."""
     if device_of(array) == "cuda":
         if not array.is_c_contiguous():
-            raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; copy it before it goes there")
+            raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; make it so before it goes "
+                                "there")
         return array
     flags = array.flags
     if flags["C_CONTIGUOUS"] and flags["WRITEABLE"]:
