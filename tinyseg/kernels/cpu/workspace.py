@@ -20,8 +20,9 @@ __all__ = ["ALIGNMENT", "Pool", "empty", "empty_like", "past_cache", "pool", "ze
 
 ALIGNMENT = 64                                       # bytes: a line of the cache, and the widest vector
 _SMALL = 1 << 16                                     # bytes: less is quick to get, and not worth keeping
-_LARGE = 1 << 22                                     # bytes: more has left the second-level cache before it is read
-_SPARE = 1.25                                        # a block may be so much larger than what it is lent for
+_CACHED = 1 << 22                                    # bytes: more has left the second-level cache before it is read
+_LARGER = 2                                          # a block may be so many times as large as what it is lent for
+_SPARE = 1.1                                         # the pool may hold so many times what was lent at once
 
 
 class _Block:
@@ -89,7 +90,7 @@ class Pool:
     def _find(self, size: int) -> _Block | None:
         """The smallest free block that fits, unless it would waste too much."""
         for i in range(bisect_left(self._blocks, size, key=_size), len(self._blocks)):
-            if self._blocks[i].size > _SPARE * size:
+            if self._blocks[i].size > _LARGER * size:
                 break
             if self._blocks[i].free:
                 return self._blocks[i]
@@ -138,7 +139,7 @@ def zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 def past_cache(array: np.ndarray) -> bool:
     """Whether to write an array's rows past the cache: it is large, and each row begins at a line."""
     row = array.itemsize * prod(array.shape[2:])
-    return array.nbytes >= _LARGE and row % ALIGNMENT == 0 and array.__array_interface__["data"][0] % ALIGNMENT == 0
+    return array.nbytes >= _CACHED and row % ALIGNMENT == 0 and array.__array_interface__["data"][0] % ALIGNMENT == 0
 
 
 def _start_anew() -> None:
