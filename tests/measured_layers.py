@@ -11,4 +11,6 @@ LAYERS = [
     Layer.of(operation="conv_transpose2d", in_channels=3, out_channels=2, input_size=(3, 4), kernel_size=3, stride=3,
              output_padding=(1, 2), batch=2),
     Layer.of(operation="max_pool2d", in_channels=3, input_size=7, kernel_size=3, stride=2, padding=1, ceil_mode=True),
+    Layer.of(operation="avg_pool2d", in_channels=3, input_size=8, kernel_size=3, stride=2, padding=1, ceil_mode=True,
+             count_include_pad=False),
 ]

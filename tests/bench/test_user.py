@@ -23,7 +23,8 @@ def kernel(tmp_path):
 @pytest.mark.parametrize(("parameters", "operation", "direction"), [
     ("x, weight, stride", "conv2d", "forward"), ("grad, weight, input_shape", "conv2d", "input_grad"),
     ("grad, x, weight_shape", "conv2d", "weight_grad"), ("x, weight, output_padding", "conv_transpose2d", "forward"),
-    ("x, kernel_size", "max_pool2d", "forward"), ("grad, indices, input_shape", "max_pool2d", "input_grad"),
+    ("x, kernel_size", "max_pool2d", "forward"), ("x, kernel_size, count_include_pad", "avg_pool2d", "forward"),
+    ("grad, indices, input_shape", "max_pool2d", "input_grad"),
 ])
 def test_what_it_is_measured_on(kernel, parameters, operation, direction):
     found = load(kernel(f"def conv({parameters}): pass"))

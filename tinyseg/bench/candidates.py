@@ -21,7 +21,8 @@ __all__ = ["TORCH", "Algorithm", "Candidate", "Mine", "Torch", "contenders"]
 FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itself are for reading, not for speed
 FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
 AUTO = tuple(f"auto@{level}" for level in precision.LEVELS)
-_OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
+_OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
+               "avg_pool2d", "avg_pool2d_grad")
 TORCH = {"torch": "PyTorch, float32", "torch-channels-last": "PyTorch, float32, channels last",
          "torch-bf16": "PyTorch, bfloat16, channels last"}
 
@@ -78,10 +79,8 @@ class Algorithm:
                 with precision.float32_matmul_precision(self.level):
                     return registry.run(operation, *arrays, geometry, algorithm=self.algorithm)
             return run
-        if layer.operation == "max_pool2d":
-            if direction == "forward":
-                return call(operands.x), lambda y: y[0]
-            return call(operands.grad, operands.indices), np.asarray
+        if layer.pools:
+            return call(*operands.of(direction)), (lambda y: y[0]) if operation == "max_pool2d" else np.asarray
         _, first, second = kernel_call(layer, direction, *operands.of(direction))
         return call(first, second), np.asarray
 
@@ -116,7 +115,7 @@ class Torch:
         return BFLOAT16 if self.name == "torch-bf16" else FLOAT32
 
     def refuses(self, layer: Layer, direction: str) -> str | None:
-        if layer.operation == "max_pool2d" and self.name == "torch-bf16":
+        if layer.pools and self.name == "torch-bf16":
             return "pooling computes nothing in bfloat16"
         return None
 
@@ -135,6 +134,12 @@ class Torch:
                     return call()
             return run
         sizes = layer.stride, layer.padding, layer.dilation
+        if layer.operation == "avg_pool2d":
+            x, options = tensor(operands.x), (layer.kernel_size, *sizes[:2], layer.ceil_mode, layer.count_include_pad)
+            if direction == "forward":
+                return quietly(lambda: torch.nn.functional.avg_pool2d(x, *options)), _array
+            grad = tensor(operands.grad)
+            return quietly(lambda: torch.ops.aten.avg_pool2d_backward(grad, x, *options, None)), _array
         if layer.operation == "max_pool2d":
             x, options = tensor(operands.x), (layer.kernel_size, *sizes, layer.ceil_mode)
             if direction == "forward":
@@ -189,8 +194,8 @@ def has_torch() -> bool:
 
 
 def _operation(layer: Layer, direction: str) -> str:
-    if layer.operation == "max_pool2d":
-        return "max_pool2d" if direction == "forward" else "max_pool2d_grad"
+    if layer.pools:
+        return layer.operation if direction == "forward" else f"{layer.operation}_grad"
     return kernel_call(layer, direction, None, None)[0]
 
 

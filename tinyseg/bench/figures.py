@@ -38,7 +38,7 @@ def roofline_figure(bench: Bench) -> Figure:
     ax = axes(fig, "", "operations for each byte that must move", "GFLOP/s")
     points = [(bench.layer(layer), direction, row) for (layer, direction), group in rows(bench).items()
               for row in group if row.rate is not None]
-    computing = [p for p in points if p[0].operation != "max_pool2d"]
+    computing = [p for p in points if not p[0].pools]
     points = computing or points
     x = [layer.flops / layer.bytes(direction) for layer, direction, _ in points]
     y = [row.rate / 1e9 for _, _, row in points]

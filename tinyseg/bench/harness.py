@@ -134,7 +134,7 @@ def measure_layer(layer: Layer, direction: str, candidates: Iterable[Candidate],
 def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.ndarray,
            result: Result) -> tuple[Callable[[], Any], float] | None:
     """The call to time, and the seconds of its second one; or None: then `result` says why."""
-    before = [array.copy() for array in _arrays(operands, direction)] if isinstance(candidate, Mine) else []
+    before = [array.copy() for array in operands.of(direction)] if isinstance(candidate, Mine) else []
     try:
         run, view = candidate.prepare(operands, direction)
         raw = run()
@@ -147,8 +147,8 @@ def _check(candidate: Candidate, operands: Operands, direction: str, y64: np.nda
         result.status, result.reason = "failed", reason(error)
         return None
     if before:
-        changed = [not np.array_equal(old, new) for old, new in zip(before, _arrays(operands, direction), strict=True)]
-        for old, new, is_changed in zip(before, _arrays(operands, direction), changed, strict=True):
+        changed = [not np.array_equal(old, new) for old, new in zip(before, operands.of(direction), strict=True)]
+        for old, new, is_changed in zip(before, operands.of(direction), changed, strict=True):
             if is_changed:
                 new[...] = old                       # the others need it as it was
         if any(changed):
@@ -171,10 +171,6 @@ def _problem(y: Any, y64: np.ndarray) -> str | None:
     if y.dtype != np.float32:
         return f"it returns {y.dtype}; needs float32, as its operands"
     return None
-
-
-def _arrays(operands: Operands, direction: str) -> tuple[np.ndarray, ...]:
-    return (operands.x,) if operands.layer.operation == "max_pool2d" else operands.of(direction)
 
 
 def _bytes(raw: Any) -> int:

@@ -17,7 +17,7 @@ from tinyseg.errors import ArgumentError, DataError, about
 
 __all__ = ["DIRECTIONS", "OPERATIONS", "SETS", "SUITES", "Layer", "read_layers", "select"]
 
-OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d")
+OPERATIONS = ("conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d")
 DIRECTIONS = ("forward", "input_grad", "weight_grad")
 FLOAT = 4                                            # bytes: everything is measured in float32
 _PAIRS = {"input_size": None, "kernel_size": None, "stride": 1, "padding": 0, "dilation": 1, "output_padding": 0}
@@ -27,7 +27,8 @@ _PAIRS = {"input_size": None, "kernel_size": None, "stride": 1, "padding": 0, "d
 class Layer:
     """One operation at one size, in the words of PyTorch's functions; pairs are (height, width).
 
-    out_channels    for pooling the same as in_channels
+    out_channels                    for pooling the same as in_channels
+    ceil_mode, count_include_pad    of pooling; the second of means
     """
 
     name: str
@@ -42,6 +43,7 @@ class Layer:
     groups: int = 1
     output_padding: tuple[int, int] = (0, 0)
     ceil_mode: bool = False
+    count_include_pad: bool = True
     batch: int = 1
 
     @classmethod
@@ -55,7 +57,7 @@ class Layer:
             unknown = sorted(set(values) - set(cls.__dataclass_fields__))
             if unknown:
                 raise ArgumentError(f"no field {unknown[0]!r}; legal: {', '.join(cls.__dataclass_fields__)}")
-            pool = operation == "max_pool2d"
+            pool = "pool" in operation
             needed = ("in_channels", "input_size", "kernel_size", *(() if pool else ("out_channels",)))
             missing = [field for field in needed if field not in values]
             if missing:
@@ -70,7 +72,10 @@ class Layer:
                 raise ArgumentError(f"groups {counts['groups']} with {counts['in_channels']} channels in and {outputs} "
                                     "out; needs a whole number that divides both")
             layer = cls(name=name, operation=operation, out_channels=outputs, **pairs, **counts,
-                        ceil_mode=bool(values.get("ceil_mode", False)))
+                        **{field: bool(values.get(field, cls.__dataclass_fields__[field].default))
+                           for field in ("ceil_mode", "count_include_pad")})
+            if operation == "avg_pool2d" and layer.dilation != (1, 1):
+                raise ArgumentError(f"dilation {layer.dilation}; a mean has none")
             _ = layer.geometry                       # checks the sizes
         return layer
 
@@ -87,15 +92,19 @@ class Layer:
         if self.operation == "conv_transpose2d":
             return ConvGeometry.transposed(self.input_size, self.kernel_size, self.stride, self.padding,
                                            self.output_padding, self.dilation, self.groups)
-        if self.operation == "max_pool2d":
+        if self.pools:
             return ConvGeometry.pooling(self.input_size, self.kernel_size, self.stride, self.padding, self.dilation,
-                                        self.ceil_mode)
+                                        self.ceil_mode, self.count_include_pad)
         return ConvGeometry.convolution(self.input_size, self.kernel_size, self.stride, self.padding, self.dilation,
                                         self.groups)
 
     @property
+    def pools(self) -> bool:
+        return "pool" in self.operation
+
+    @property
     def directions(self) -> tuple[str, ...]:
-        return DIRECTIONS[:2] if self.operation == "max_pool2d" else DIRECTIONS
+        return DIRECTIONS[:2] if self.pools else DIRECTIONS
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -110,7 +119,7 @@ class Layer:
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """(O, C/G, K_h, K_w), transposed (C, O/G, K_h, K_w), and none for pooling."""
-        if self.operation == "max_pool2d":
+        if self.pools:
             return ()
         first, second = self.in_channels, self.out_channels
         if self.operation == "conv2d":
@@ -119,21 +128,22 @@ class Layer:
 
     @cached_property
     def flops(self) -> int:
-        """2 x the multiplications of one direction, the same in all three; for pooling, its comparisons.
+        """2 x the multiplications of one direction, the same in all three; for pooling, its comparisons or sums.
 
         A tap that falls into padding is no work: who skips it is not faster than the machine, who multiplies by its
         zero gains nothing.
         """
         taps = prod(_meetings(self.geometry, axis) for axis in (0, 1))
-        if self.operation == "max_pool2d":
+        if self.pools:
             return self.batch * self.in_channels * taps
         return 2 * self.batch * self.in_channels * self.out_channels // self.groups * taps
 
     def bytes(self, direction: str) -> int:
-        """Moved at least: every operand read once, the result written once.  Pooling's gradient reads its indices."""
+        """Moved at least: every operand read once, the result written once.  A maximum's gradient reads its indices."""
         elements = prod(self.input_shape) + prod(self.output_shape)
-        if self.operation == "max_pool2d":
-            return FLOAT * (elements + (direction == "input_grad") * prod(self.output_shape))
+        if self.pools:
+            indices = self.operation == "max_pool2d" and direction == "input_grad"
+            return FLOAT * (elements + indices * prod(self.output_shape))
         return FLOAT * (elements + prod(self.weight_shape))
 
     @property
@@ -147,7 +157,7 @@ class Layer:
         if self.groups > 1:
             parts.append(f"g{self.groups}")
         batch = f", batch {self.batch}" if self.batch > 1 else ""
-        channels = str(self.in_channels) + f"->{self.out_channels}" * (self.operation != "max_pool2d")
+        channels = str(self.in_channels) + f"->{self.out_channels}" * (not self.pools)
         return f"{' '.join(parts)}, {channels}, {size}{batch}"
 
 
@@ -175,9 +185,9 @@ def _up(name: str, channels: int, outputs: int, size: int, kernel: int, stride: 
                     input_size=size, kernel_size=kernel, stride=stride, padding=padding)
 
 
-def _pool(name: str, channels: int, size: int, kernel: int, stride: int, padding: int = 0) -> Layer:
-    return Layer.of(name=name, operation="max_pool2d", in_channels=channels, input_size=size, kernel_size=kernel,
-                    stride=stride, padding=padding)
+def _pool(name: str, channels: int, size: int, kernel: int, stride: int, padding: int = 0, mean: bool = False) -> Layer:
+    return Layer.of(name=name, operation="avg_pool2d" if mean else "max_pool2d", in_channels=channels,
+                    input_size=size, kernel_size=kernel, stride=stride, padding=padding)
 
 
 SETS: dict[str, tuple[Layer, ...]] = {
@@ -187,16 +197,17 @@ SETS: dict[str, tuple[Layer, ...]] = {
             _up("up 2x k4", 64, 64, 64, 4, 2, 1), _pool("pool 4", 512, 64, 2, 2)),
     "deeplab": (_conv("stem", 3, 64, 512, 7, stride=2), _conv("halving", 64, 128, 128, stride=2),
                 _conv("fc6", 512, 1024, 41, dilation=12), _conv("aspp 12", 2048, 256, 33, dilation=12),
-                _conv("aspp 1x1", 2048, 256, 33, 1), _pool("stem pool", 64, 256, 3, 2, 1)),
+                _conv("aspp 1x1", 2048, 256, 33, 1), _pool("stem pool", 64, 256, 3, 2, 1),
+                _pool("image pool", 2048, 33, 33, 1, mean=True)),
 }
 SETS["all"] = tuple(layer for name in ("unet", "fcn", "deeplab") for layer in SETS[name])
-SETS["lab"] = tuple(layer for layer in SETS["all"] if layer.operation != "max_pool2d")
+SETS["lab"] = tuple(layer for layer in SETS["all"] if not layer.pools)
 
 SUITES = {
     "conv": lambda layer: layer.operation == "conv2d" and layer.dilation == (1, 1),
     "transposed": lambda layer: layer.operation == "conv_transpose2d",
     "dilated": lambda layer: layer.operation == "conv2d" and layer.dilation != (1, 1),
-    "pool": lambda layer: layer.operation == "max_pool2d",
+    "pool": lambda layer: layer.pools,
 }
 
 
@@ -219,8 +230,9 @@ def read_layers(source: str) -> list[Layer]:
     """A built-in set by its name, or layers from a JSON file.
 
     The file holds a list of objects with the fields of `Layer`: in_channels, out_channels (not for pooling), input_size
-    and kernel_size are needed; name, operation ("conv2d"), batch, stride, padding, dilation, groups, output_padding and
-    ceil_mode have PyTorch's defaults.  Sizes are numbers or pairs [height, width].  Raises ArgumentError, DataError.
+    and kernel_size are needed; name, operation ("conv2d"), batch, stride, padding, dilation, groups, output_padding,
+    ceil_mode and count_include_pad have PyTorch's defaults.  Sizes are numbers or pairs [height, width].
+    Raises ArgumentError, DataError.
     """
     if source in SETS:
         return list(SETS[source])

@@ -44,8 +44,10 @@ class Operands:
 
     def of(self, direction: str) -> tuple[np.ndarray, ...]:
         """Those that a direction reads, in the order of its signature."""
-        if self.layer.operation == "max_pool2d":
-            return (self.x,) if direction == "forward" else (self.grad, self.indices)
+        if self.layer.pools:
+            if direction == "forward":
+                return (self.x,)
+            return (self.grad, self.indices) if self.layer.operation == "max_pool2d" else (self.grad,)
         return {"forward": (self.x, self.weight), "input_grad": (self.grad, self.weight),
                 "weight_grad": (self.grad, self.x)}[direction]
 
@@ -61,6 +63,9 @@ def reference(operands: Operands, direction: str) -> np.ndarray:
     layer, geometry = operands.layer, operands.layer.geometry
     if layer.operation == "max_pool2d":
         return _pooled(operands, direction)
+    if layer.operation == "avg_pool2d":
+        name = "avg_pool2d" if direction == "forward" else "avg_pool2d_grad"
+        return run(name, operands.of(direction)[0].astype(np.float64), geometry, algorithm="loops")
     operation, first, second = kernel_call(layer, direction, *operands.of(direction))
     first, second = first.astype(np.float64), second.astype(np.float64)
     small = layer.flops <= LOOPS

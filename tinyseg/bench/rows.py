@@ -60,7 +60,7 @@ def _row(bench: Bench, result: Result) -> Row:
     roof = "float32"
     if layer is not None and result.time is not None:
         rate = layer.flops / result.time.median
-        if layer.operation == "max_pool2d":
+        if layer.pools:
             roof, share = "memory", layer.bytes(result.direction) / result.time.median / peaks.bandwidth
         elif result.reduced:
             roof, share = "bfloat16", rate / peaks.bf16 if peaks.bf16 else None

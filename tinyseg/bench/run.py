@@ -204,7 +204,8 @@ def _title(request: Request, kernel: UserKernel | None) -> str:
     kind = request.suite or (kernel.operation if kernel else "all")
     return {"conv": "Convolutions", "transposed": "Transposed convolutions", "dilated": "Dilated convolutions",
             "pool": "Pooling", "conv2d": "Convolutions", "conv_transpose2d": "Transposed convolutions",
-            "max_pool2d": "Pooling"}.get(kind, "The layers of segmentation nets") + " on one machine"
+            "max_pool2d": "Pooling", "avg_pool2d": "Pooling",
+            }.get(kind, "The layers of segmentation nets") + " on one machine"
 
 
 def _version(package: str) -> str:

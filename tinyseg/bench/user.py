@@ -17,7 +17,8 @@ __all__ = ["UserKernel", "load"]
 # What a kernel of each operation is measured on: the layer's operation and the direction.
 _MEASURES = {"conv2d": ("conv2d", "forward"), "conv_transpose2d": ("conv_transpose2d", "forward"),
              "conv2d_input_grad": ("conv2d", "input_grad"), "conv2d_weight_grad": ("conv2d", "weight_grad"),
-             "max_pool2d": ("max_pool2d", "forward"), "max_pool2d_grad": ("max_pool2d", "input_grad")}
+             "max_pool2d": ("max_pool2d", "forward"), "max_pool2d_grad": ("max_pool2d", "input_grad"),
+             "avg_pool2d": ("avg_pool2d", "forward"), "avg_pool2d_grad": ("avg_pool2d", "input_grad")}
 
 
 @dataclass(frozen=True)
