@@ -125,25 +125,34 @@ def _clear(c, row, height, width):
 @jit
 def _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor):
     """Add the bias to a job's part of the result, cut it off below the floor, and bring it to its place."""
-    _, H, W = out.shape
-    for line in range(first_line, last_line):
-        channel, phase = line // len(phases), phases[line % len(phases)]
-        start = 0
-        for i in range(first, last):
-            left, width, count, p, q = segments[i, 0], segments[i, 1], segments[i, 2], segments[i, 3], segments[i, 4]
-            if cell == (1, 1) and width == W:        # the pixels lie one after the other
-                _store_pixels(c, line - first_line, start, count, bias[channel], floor, out, channel, p, q)
-                count = 0
-            j = start
-            while count > 0:
-                n, h = min(left + width - q, count), p * cell[0] + phase
-                if h < H and cell[1] == 1:
-                    _store_pixels(c, line - first_line, j, n, bias[channel], floor, out, channel, h, q)
-                elif h < H:
-                    _store_cells(c, columns, line - first_line, j, n, cell[1], bias[channel], floor, out, channel, h,
-                                 q * cell[1])
-                j, count, p, q = j + n, count - n, p + 1, left
-            start += _padded(segments[i, 2])
+    start = 0
+    for i in range(first, last):
+        left, width, count, p, q = segments[i, 0], segments[i, 1], segments[i, 2], segments[i, 3], segments[i, 4]
+        j = 0
+        while j < count:
+            n = min(left + width - q, count - j)                         # pixels left in this row
+            if cell == (1, 1) and width == out.shape[2]:
+                n = count                                                # in out the pixels lie one after the other
+            _store_run(c, start + j, n, phases, columns, first_line, last_line, cell, out, p * cell[0], q * cell[1],
+                       bias, floor)
+            j, p, q = j + n, p + 1, left
+        start += _padded(count)
+
+
+@jit
+def _store_run(c, j, count, phases, columns, first_line, last_line, cell, out, h, w, bias, floor):
+    """Pixels j .. j + count - 1 of all lines, the first of which begins at row h and column w."""
+    channel, phase = first_line // len(phases), first_line % len(phases)
+    for row in range(last_line - first_line):
+        if h + phases[phase] < out.shape[1]:
+            if cell[1] == 1:
+                _store_pixels(c, row, j, count, bias[channel], floor, out, channel, h + phases[phase], w)
+            else:
+                _store_cells(c, columns, row, j, count, cell[1], bias[channel], floor, out, channel,
+                             h + phases[phase], w)
+        phase += 1
+        if phase == len(phases):
+            channel, phase = channel + 1, 0
 
 
 @jit

@@ -1,5 +1,7 @@
 """What a matrix product reads, put side by side: the pixels that a tap sees, and the weights in panels."""
 
+import numpy as np
+
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.vector import (
     LANES,
@@ -8,7 +10,7 @@ from tinyseg.kernels.cpu.vector import (
     gather,
     interleave,
     load,
-    load_rows,
+    load_rows_part,
     splat,
     store,
     store_part,
@@ -16,6 +18,9 @@ from tinyseg.kernels.cpu.vector import (
 )
 
 __all__ = ["pack_pixels", "pack_weight"]
+
+_SHORT = 4                                           # weights read one by one where fewer lie side by side
+_LONG = 4 * LANES                                    # pixels copied in one run, rather than for all channels in turn
 
 
 @jit
@@ -46,16 +51,16 @@ def _pack_tap(x, c0, c1, taps, tap, step, segments, s, b, k, pitch):
     _, H, W = x.shape
     dy, dx, lo, hi = taps[tap, 1], taps[tap, 2], taps[tap, 3], taps[tap, 4]      # from columns lo .. hi - 1 it sees x
     left, width, count, p, q = segments[s, 0], segments[s, 1], segments[s, 2], segments[s, 3], segments[s, 4]
+    j = np.int64(0)                                  # no literal, for which kernels would be compiled anew
     contiguous = step[0] == 1 and step[1] == 1 and width == W            # in x the pixels lie one after the other
     if contiguous:
         above = min(count, max(0, left - q - (p + dy) * W))
         below = max(above, min(count, left - q + (H - p - dy) * W))
-        _copy(x, c0, c1, (p + dy) * W + q + dx + above, 1, b, k, pitch, above, below - above)
-        _clear(b, k, pitch, c1 - c0, 0, above)
+        _copy(x, c0, c1, (p + dy) * W + q + dx + above, step[1], b, k, pitch, above, below - above)
+        _clear(b, k, pitch, c1 - c0, j, above)
         _clear(b, k, pitch, c1 - c0, below, count - below)
         if lo <= left and hi >= left + width:
             return
-    j = 0
     while j < count:
         n = min(left + width - q, count - j)                             # pixels left in this row
         h, first, last = p * step[0] + dy, max(q, lo), min(q + n, hi)
@@ -87,14 +92,19 @@ def _copy(x, c0, c1, place, step, b, k, pitch, j, count):
     place += c0 * plane
     end = place + (rows - 1) * plane + (count + LANES - 1) // LANES * LANES * step       # of what vectors read
     if step <= 2 and place >= 0 and end <= x.size:
-        for i in range(0, count, LANES):
-            at = place + i * step
-            if step == 1:
+        if step == 1 and count > _LONG:
+            for r in range(rows):
+                for i in range(0, count, LANES):
+                    store(b, (k + r * pitch, j + i), load(x, (0, 0, place + r * plane + i)))
+        elif step == 1:
+            for i in range(0, count, LANES):
                 for r in range(rows):
-                    store(b, (k + r * pitch, j + i), load(x, (0, 0, at + r * plane)))
-            else:
+                    store(b, (k + r * pitch, j + i), load(x, (0, 0, place + r * plane + i)))
+        else:
+            for i in range(0, count, LANES):
                 for r in range(rows):
-                    two = load(x, (0, 0, at + r * plane)), load(x, (0, 0, at + r * plane + LANES))
+                    at = place + r * plane + i * step
+                    two = load(x, (0, 0, at)), load(x, (0, 0, at + LANES))
                     store(b, (k + r * pitch, j + i), deinterleave(two)[0])
         return
     for r in range(rows):
@@ -113,28 +123,40 @@ def pack_weight(weight, rows, shifts, first, depth, start, a):
 
     weight is flat.  Where rows is -1 there is no row: zero.
     """
-    vectors = depth // LANES if _evenly(shifts, first, depth) == 1 else 0
+    run = _run(shifts, first, depth)
     for row in range(0, len(rows), ROWS):
-        place, done = start + row * depth, 0
-        pitch = _evenly(rows, row, ROWS)
-        if pitch > 0:                                # neighbours in the weight: ROWS vectors at a time
-            while done < vectors * LANES:
-                source = rows[row] + shifts[first] + done
-                store_rows(a, place + done * ROWS, LANES, interleave(load_rows(weight, source, pitch, ROWS)))
-                done += LANES
-        for k in range(done, depth):
-            shift = shifts[first + k]
-            for i in range(ROWS):
-                a[place + k * ROWS + i] = weight[rows[row + i] + shift] if rows[row + i] >= 0 else 0
+        place, k, pitch = start + row * depth, 0, _distance(rows, row)
+        while k < depth:
+            left = run - k % run
+            # ROWS vectors at a time; what they write too much is written again after them.
+            if pitch > 0 and left >= _SHORT and k + LANES <= depth:
+                vectors = load_rows_part(weight, rows[row] + shifts[first + k], pitch, ROWS, 0, ROWS, left)
+                store_rows(a, place + k * ROWS, LANES, interleave(vectors))
+                k += min(left, LANES)
+            else:
+                for i in range(ROWS):
+                    base = rows[row + i]
+                    a[place + k * ROWS + i] = weight[base + shifts[first + k]] if base >= 0 else 0
+                k += 1
 
 
 @jit
-def _evenly(numbers, first, count):
-    """The distance between `count` numbers if it is always the same and none is negative, else 0."""
-    if count < 2 or numbers[first + count - 1] < 0:
-        return 0
-    distance = numbers[first + 1] - numbers[first]
-    for i in range(first + 2, first + count):
-        if numbers[i] - numbers[i - 1] != distance:
+def _run(shifts, first, depth):
+    """The length of runs of consecutive numbers, if all have the same, else 1."""
+    run = 1
+    while run < depth and shifts[first + run] == shifts[first] + run:
+        run += 1
+    for k in range(depth):
+        if shifts[first + k] != shifts[first + k // run * run] + k % run:
+            return 1
+    return run
+
+
+@jit
+def _distance(rows, first):
+    """From each row of a panel to the next, or 0 where it is not always the same or rows are missing."""
+    distance = rows[first + 1] - rows[first]
+    for i in range(1, ROWS):
+        if rows[first + i] < 0 or rows[first + i] - rows[first + i - 1] != distance:
             return 0
     return distance

@@ -26,9 +26,9 @@ from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS
 __all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "flattened", "forward", "odd_pitch", "plans_of", "regions_of",
            "round_up", "segments_of", "slices_of", "table", "taps_of", "transposed"]
 
-DEPTH = 192                                          # (channel, tap) pairs multiplied at a time
-PIXELS = 4 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
-_RESULT = 128 << 10                                  # numbers of the result that a job keeps in the L2 cache
+DEPTH = 256                                          # (channel, tap) pairs multiplied at a time
+PIXELS = 8 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
+_RESULT = 192 << 10                                  # numbers of the result that a job keeps in the L2 cache
 _ROWS = 256                                          # of the result in a job
 _WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
 

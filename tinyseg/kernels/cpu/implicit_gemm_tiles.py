@@ -1,6 +1,7 @@
 """The inner loops of a matrix product: tiles of the result that stay in registers while their sums grow.
 
-A tile has ROWS rows, or half of them where no more are left, and up to COLUMNS vectors of columns.
+A tile has ROWS rows, or half of them where no more are left, and up to COLUMNS vectors of columns.  Each size is a
+kernel of its own, and takes its time to compile: only those are here that are worth it.
 """
 
 from tinyseg.jit import jit
@@ -44,13 +45,13 @@ def _column(rows, columns):
 def _transposed_column(rows, columns):
     """The kernel of a column of tiles of this size: c[order] += a · b."""
     @jit
-    def add_products(a, row, last_row, depth, b, j, order, c, scratch):
-        for i in range(row, last_row, rows):
+    def add_products(a, height, depth, b, j, order, c, scratch):
+        for i in range(0, height, rows):
             tile = zero_tile(rows, columns)
             for k in range(depth):
                 tile = outer_add_down(tile, a, (i, k), b, (k, j))
             store_tile(tile, scratch, (0, 0))
-            for k in range(min(rows, last_row - i)):
+            for k in range(min(rows, height - i)):
                 for v in range(columns):
                     place = order[i + k], j + v * LANES
                     store(c, place, load(c, place) + load(scratch, (k, v * LANES)))
@@ -58,9 +59,8 @@ def _transposed_column(rows, columns):
 
 
 _whole, _whole_2, _whole_1 = (_column(ROWS, columns) for columns in (COLUMNS, 2, 1))
-_half, _half_2, _half_1 = (_column(_HALF, columns) for columns in (COLUMNS, 2, 1))
+_half, _half_1 = (_column(_HALF, columns) for columns in (COLUMNS, 1))
 _down, _down_2, _down_1 = (_transposed_column(ROWS, columns) for columns in (COLUMNS, 2, 1))
-_half_down, _half_down_2, _half_down_1 = (_transposed_column(_HALF, columns) for columns in (COLUMNS, 2, 1))
 
 
 @jit
@@ -95,7 +95,8 @@ def multiply(a, start, pitch, order, depth, b, width, c, row, height, column, fr
             _half(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
         elif vectors == 2:
             _whole_2(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
-            _half_2(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
+            for k in range(0, 2 * LANES, LANES):
+                _half_1(a, rest, pitch, order, depth, b, j + k, c, middle, end, to + k, fresh)
         else:
             _whole_1(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
             _half_1(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
@@ -108,17 +109,13 @@ def multiply_transposed(a, height, order, depth, b, width, c, scratch):
 
     scratch    (ROWS, COLUMNS · LANES).  Rows of a beyond height are read.
     """
-    middle = min(height, _whole_rows(height))
     j = 0
     while j < width:
         vectors = _vectors(width - j)
         if vectors == COLUMNS:
-            _down(a, 0, middle, depth, b, j, order, c, scratch)
-            _half_down(a, middle, height, depth, b, j, order, c, scratch)
+            _down(a, height, depth, b, j, order, c, scratch)
         elif vectors == 2:
-            _down_2(a, 0, middle, depth, b, j, order, c, scratch)
-            _half_down_2(a, middle, height, depth, b, j, order, c, scratch)
+            _down_2(a, height, depth, b, j, order, c, scratch)
         else:
-            _down_1(a, 0, middle, depth, b, j, order, c, scratch)
-            _half_down_1(a, middle, height, depth, b, j, order, c, scratch)
+            _down_1(a, height, depth, b, j, order, c, scratch)
         j += vectors * LANES

@@ -129,12 +129,13 @@ def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, sha
     for k in range(len(total)):
         for j in range(0, last_output - first_output, LANES):
             store(total, (k, j), splat(0))
+    none, one = np.int64(0), np.int64(1)             # not literals, for which kernels would be compiled anew
     for pair in range(share[0], share[1]):
         n, i = pair // len(segments), pair % len(segments)
         count, start, stop = segments[i, 2], ranges[segments[i, 5], 0, 0], ranges[segments[i, 5], 0, 1]
         for o in range(first_output, last_output, LANES):
-            channels_now = g * outputs + o, g * outputs + min(o + LANES, last_output), 0, 1
-            rows = pack_pixels(grad[n], channels_now, itself, 0, 1, (1, 1), segments, i, lines, order)
+            channels_now = g * outputs + o, g * outputs + min(o + LANES, last_output), none, one
+            rows = pack_pixels(grad[n], channels_now, itself, none, one, (one, one), segments, i, lines, order)
             for k in range(rows, LANES):
                 for j in range(0, count, LANES):
                     store(lines, (k, j), splat(0))
