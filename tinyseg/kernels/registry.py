@@ -107,12 +107,12 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     bias, relu    then add bias[c] to channel c of the result, and cut it off below 0
     without       the name of a kernel that leaves what it does not do itself to `"auto"`, and must not be chosen again
 
-    Kernels see C-contiguous, writable arrays and need no second version for others.
+    Kernels see C-contiguous, aligned, writable arrays and need no second version for others.
     """
+    arguments = tuple(plain(a) if is_array(a) else a for a in arguments)
     arrays = [a for a in arguments if is_array(a)]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
     call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
-    arguments = tuple(plain(a) if is_array(a) else a for a in arguments)
     kernel = None
     if algorithm == "auto" and tuned is not None and without is None:
         kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
@@ -126,14 +126,16 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
 
 
 def plain(array: Any) -> Any:
-    """The array itself if it is C-contiguous and writable, else such a copy."""
+    """The array itself if it is C-contiguous, aligned, writable and in the machine's byte order, else a copy."""
     if device_of(array) == "cuda":
         if not array.is_c_contiguous():
-            raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; make it so before it goes "
-                                "there")
+            raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; make it so before it "
+                                "goes there")
         return array
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     flags = array.flags
-    if flags["C_CONTIGUOUS"] and flags["WRITEABLE"]:
+    if flags["C_CONTIGUOUS"] and flags["ALIGNED"] and flags["WRITEABLE"]:
         return array
     copying = _kernels.get(("copy", device_of(array)))
     return next(iter(copying.values())).function(array) if copying else array.copy(order="C")

@@ -40,13 +40,14 @@ __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 BLOCK = 8                                            # rows made at a time: as many sums as keep the multipliers busy
 MET3, MET5 = BLOCK + 2, BLOCK + 4                    # lines that they meet with 3 and 5 taps below one another
 FEW = 10                                             # rows of taps summed at a time: short sums keep their digits
-BAND = 1 << 14                                       # numbers: 64 KB, which do not leave the caches near by
+BAND, LARGEST = 1 << 14, 1 << 20                     # numbers: 64 KB, which stay in the caches near by, and 4 MB
+FAR = 64                                             # a stride from which on most lines of a band are never met
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
            relu: bool = False) -> np.ndarray:
     """x (N, G, H, W), weight (G·M, 1, K_h, K_w) -> (N, G·M, P, Q).  Threads share the planes of x."""
-    if not _plain(weight):
+    if not _plain(weight, geometry):
         return _finished(direct.conv2d(x, weight, geometry), bias, relu)
     y = workspace.empty((len(x), len(weight), *geometry.output_size), x.dtype)
     _run(x, weight, y, axis(geometry, 0), axis(geometry, 1), bias, relu)
@@ -56,7 +57,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.n
 def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
                       relu: bool = False) -> np.ndarray:
     """The transpose of `conv2d` in x.  grad (N, G·M, P, Q), weight (G·M, 1, K_h, K_w) -> (N, G, H, W)."""
-    if not _plain(weight):
+    if not _plain(weight, geometry):
         return _finished(direct.conv2d_input_grad(grad, weight, geometry), bias, relu)
     x = workspace.empty((len(grad), geometry.groups, *geometry.input_size), grad.dtype)
     _run(grad, weight, x, transposed_axis(geometry, 0), transposed_axis(geometry, 1), bias, relu)
@@ -65,7 +66,7 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
 
 def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """The transpose of `conv2d` in the weight.  grad (N, G·M, P, Q), x (N, G, H, W) -> (G·M, 1, K_h, K_w)."""
-    if x.shape[1] > geometry.groups:
+    if x.shape[1] > geometry.groups or max(geometry.stride) > FAR:
         return direct.conv2d_weight_grad(grad, x, geometry)
     sums = np.zeros((grad.shape[1], 1, *geometry.kernel_size))
     rows, columns = axis(geometry, 0), axis(geometry, 1)
@@ -75,9 +76,9 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     return sums.astype(x.dtype)
 
 
-def _plain(weight: np.ndarray) -> bool:
-    """Groups of one channel; and finite, since zeros around the source would make nan of inf."""
-    return weight.shape[1] == 1 and bool(np.isfinite(weight).all())
+def _plain(weight: np.ndarray, geometry: ConvGeometry) -> bool:
+    """Groups of one channel, no far stride; and finite, since zeros around the source would make nan of inf."""
+    return weight.shape[1] == 1 and max(geometry.stride) <= FAR and bool(np.isfinite(weight).all())
 
 
 def _finished(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
@@ -95,8 +96,8 @@ def _run(source, weight, result, rows, columns, bias, relu):
 
 def _height(rows: Axis, columns: Axis, sources: int) -> int:
     """Results in a band, of each run of rows; whole blocks.  A band overlaps the next by the reach of the kernel."""
-    reach, pitch = int(rows.cell.max()), columns.width * columns.deal * sources
-    height = max(BAND // pitch - reach, reach) // rows.deal
+    reach, pitch = rows.reach, columns.width * columns.deal * sources
+    height = max(BAND // pitch - reach, min(reach, LARGEST // pitch - reach)) // rows.deal
     most = -(-rows.result // rows.runs)
     return max(1, -(-min(height, most) // BLOCK)) * BLOCK
 
@@ -105,7 +106,7 @@ def _height(rows: Axis, columns: Axis, sources: int) -> int:
 def _correlate(first, last, source, weight, bias, result, rows, columns, groups, height, relu):
     """Make the results of planes first .. last - 1 of the N·G."""
     S, R = source.shape[1] // groups, result.shape[1] // groups          # planes of each group: one of them is 1
-    lines = (height - 1) * rows.deal + rows.cell.max() + 1
+    lines = (height - 1) * rows.deal + rows.reach + 1
     band = np.zeros((S * lines, columns.deal * columns.width), np.float32)
     made = np.empty((columns.runs, BLOCK, LANES), np.float32)
     row_ends, column_ends = ends(rows, BLOCK), ends(columns, LANES)
@@ -222,9 +223,9 @@ def _fill(band, first, lines, source, n, c, top, near_row, near, deal, width, ze
 @jit
 def _weight_grad(first, last, grad, x, sums, rows, columns, height):
     """Fill sums (G·M, 1, K_h, K_w) of groups first .. last - 1, three taps of a row at a time."""
-    (_, _, K_h, K_w), (_, O, P, Q) = sums.shape, grad.shape
-    M = O // x.shape[1]
-    lines = (height - 1) * rows.deal + rows.cell.max() + 1
+    _, O, P, Q = grad.shape
+    M, last_tap = O // x.shape[1], len(columns.tap) - 1
+    lines = (height - 1) * rows.deal + rows.reach + 1
     band = np.zeros((lines, columns.deal * columns.width), np.float32)
     line_of, place_of, step = rows.cell, columns.at, rows.deal
     for g in range(first, last):
@@ -232,12 +233,12 @@ def _weight_grad(first, last, grad, x, sums, rows, columns, height):
             for top in range(0, P, height):
                 _fill(band, 0, lines, x, n, g, top * step, rows.near, columns.near, columns.deal, columns.width,
                       height < P)
-                for t in range(K_h):
-                    u = rows.tap[t]
+                for t in range(len(rows.tap)):
                     p0, p1 = inside(rows, t)
                     p0, p1 = max(p0, top), min(p1, top + height)
-                    for v in range(0, K_w if p0 < p1 else 0, 3):
-                        a, b, c = place_of[v], place_of[min(v + 1, K_w - 1)], place_of[min(v + 2, K_w - 1)]
+                    for i in range(0, last_tap + 1 if p0 < p1 else 0, 3):
+                        three = i, min(i + 1, last_tap), min(i + 2, last_tap)
+                        a, b, c = place_of[three[0]], place_of[three[1]], place_of[three[2]]
                         for o in range(g * M, g * M + M):
                             part = splat(0), splat(0), splat(0)
                             for p in range(p0, p1):
@@ -246,8 +247,5 @@ def _weight_grad(first, last, grad, x, sums, rows, columns, height):
                                     met = (load(band, (line, a + q)), load(band, (line, b + q)),
                                            load(band, (line, c + q)))
                                     part = fma_rows(load_part(grad, (n, o, p, q), Q - q), met, part)
-                            sums[o, 0, u, v] += total(part[0])
-                            if v + 1 < K_w:
-                                sums[o, 0, u, v + 1] += total(part[1])
-                            if v + 2 < K_w:
-                                sums[o, 0, u, v + 2] += total(part[2])
+                            for k in range(min(3, last_tap + 1 - i)):
+                                sums[o, 0, rows.tap[t], columns.tap[i + k]] += total(part[k])

@@ -26,8 +26,9 @@ class Axis(NamedTuple):
     deal: int
     runs: int
     width: int                                       # numbers in a run of a line
+    reach: int                                       # the farthest cell[t]
     begin: np.ndarray                                # (runs + 1,)
-    tap: np.ndarray                                  # (K,) each: which of the kernel's
+    tap: np.ndarray                                  # (taps that ever meet the source,) each: which of the kernel's
     cell: np.ndarray
     at: np.ndarray
 
@@ -39,7 +40,7 @@ def axis(geometry: ConvGeometry, a: int) -> Axis:
     if a == 0:                                       # those side by side that meet the same rows
         taps = np.array(sorted(taps, key=lambda u: u * geometry.dilation[0] % stride))
     return _placed(geometry.input_size[a], geometry.output_size[a], geometry.near_padding[a], stride, 1,
-                   np.array([0, len(taps)]), taps, taps * geometry.dilation[a])
+                   [taps], [taps * geometry.dilation[a]])
 
 
 @lru_cache(maxsize=256)
@@ -51,16 +52,24 @@ def transposed_axis(geometry: ConvGeometry, a: int) -> Axis:
     zeros = int(reach[-1]) // stride                 # before the first output
     runs = [taps[(near + r - reach) % stride == 0][::-1] for r in range(stride)]     # neighbours in the order of cells
     cells = [(near + r - reach[run]) // stride + zeros for r, run in enumerate(runs)]
-    return _placed(geometry.output_size[a], geometry.input_size[a], zeros, 1, stride,
-                   np.cumsum([0, *map(len, runs)]), np.concatenate(runs), np.concatenate(cells))
+    return _placed(geometry.output_size[a], geometry.input_size[a], zeros, 1, stride, runs, cells)
 
 
-def _placed(source, result, near, deal, runs, begin, tap, cell):
-    """The width of a run holds whole vectors, as they are written and as they are read."""
-    written = near // deal + 1 + _whole(-(-source // deal))
-    read = int(cell.max()) // deal + _whole(-(-result // runs))
+def _placed(source, result, near, deal, runs, taps, cells):
+    """Keep what is ever met: a far dilation has taps, and zeros, that are not."""
+    for r, cell in enumerate(cells):
+        results = (result - r + runs - 1) // runs
+        met = (cell < near + source) & (cell + (results - 1) * deal >= near) & (results > 0)
+        taps[r], cells[r] = taps[r][met], cell[met]
+    begin, tap, cell = np.cumsum([0, *map(len, taps)]), np.concatenate(taps), np.concatenate(cells)
+    unmet = min(near, int(cell.min(initial=near))) // deal * deal        # zeros; a whole number for each run
+    near, cell = near - unmet, cell - unmet
+    reach = int(cell.max(initial=0))
+    written = near // deal + 1 + _whole(-(-source // deal))              # whole vectors
+    read = reach // deal + _whole(-(-result // runs))
     width = _whole(max(written, read))
-    return Axis(source, result, near, deal, runs, width, begin, tap, cell, cell % deal * width + cell // deal)
+    return Axis(source, result, near, deal, runs, width, reach, begin, tap, cell,
+                cell % deal * width + cell // deal)
 
 
 def _whole(count: int) -> int:
