@@ -228,8 +228,8 @@ def _method(bench: Bench) -> str:
     paragraphs = [
         f"Candidates take turns in a new random order each round, after a warm-up until two calls differ by less than "
         f"10 % or {s['warm_up']:g} s have passed. At least {s['rounds']} samples and {s['seconds']:g} s each; slow "
-        f"ones stop after {s['patience']:g} s, who takes five times the fastest’s time after five samples or a second; "
-        f"the fewest here are {least}. A call faster than 50 ms is preceded by one that is "
+        f"ones stop after {s['patience']:g} s, who takes twenty times the fastest’s time after five samples or one "
+        f"second; the fewest here are {least}. A call faster than 50 ms is preceded by one that is "
         "not clocked: its predecessor’s threads may still spin, its own may sleep.",
         "Time is the median. ± is half the interval that holds it with 95 % probability, from order statistics, "
         "without assuming a distribution (with fewer than six samples it is worth less; the least here is "

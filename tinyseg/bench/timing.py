@@ -15,8 +15,8 @@ __all__ = ["Settings", "Timed", "interleave", "orders"]
 _SAMPLE = 5e-3           # seconds: a faster call is repeated within one sample, beyond the clock's and Python's grain
 _WAKE = 0.05             # seconds: a faster call is made once unclocked when its turn comes; see `interleave`
 _STEADY = 0.1            # warm-up ends when two calls in a row differ by less
-_BEHIND = 5              # times the fastest's: who takes so long gets 5 samples, or what _ONCE holds
-_ONCE = 1.0              # seconds
+_BEHIND = 20             # times the fastest's, more than bfloat16 gains: who takes so long gets 5 samples or a second
+_ONCE = 1.0              # seconds, that second
 _CHEAP = 0.02            # seconds: a faster call is worth all its samples however far behind it is
 
 
