@@ -40,6 +40,15 @@ def _many_channels(operation: str, geometry: ConvGeometry, first: Shape, second:
     return min(_channels(operation, geometry, first, second)) >= 16
 
 
+def _many_tiles(m: int, operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
+    """Enough to fill vectors with tiles of m x m outputs, and products enough to pay for their transforms."""
+    channels, outputs = _channels(operation, geometry, first, second)
+    if operation == "conv2d_weight_grad" and channels < 8:               # its vectors are channels
+        return False
+    height, width = geometry.output_size
+    return first[0] * -(-height // m) * -(-width // m) >= 16 and channels * outputs >= (64 if m == 4 else 256)
+
+
 def _no_matrix_unit(geometry: ConvGeometry) -> str | None:
     from tinyseg.kernels.cpu import amx
 
@@ -65,9 +74,9 @@ _add("depthwise", "depthwise", suits=_depthwise)
 _add("diagonal", "diagonal", OPERATIONS[:2], suits=_perhaps_diagonal)
 _add("amx_bf16", "matrix_unit_bf16", precision="medium", refuses=_no_matrix_unit, suits=_many_channels)
 _add("amx_bf16x3", "matrix_unit_bf16x3", precision="high", refuses=_no_matrix_unit, suits=_many_channels)
-_add("winograd4", "winograd4", precision="high", refuses=_no_winograd, suits=_many_channels, transforms=True)
+_add("winograd4", "winograd4", precision="high", refuses=_no_winograd, suits=partial(_many_tiles, 4), transforms=True)
+_add("winograd2", "winograd2", refuses=_no_winograd, suits=partial(_many_tiles, 2), transforms=True)
 _add("implicit_gemm", "implicit_gemm")
-_add("winograd2", "winograd2", refuses=_no_winograd, transforms=True)
 
 for _operation in OPERATIONS:
     register(_operation, "im2col", "tinyseg.kernels.cpu.im2col")

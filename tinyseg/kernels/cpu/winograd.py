@@ -37,10 +37,10 @@ from tinyseg.kernels.cpu.winograd_kernels import multiply
 __all__ = ["Kernels", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 BLOCK = 4 * ROWS                                     # rows of products between two transforms
-CACHE = 5 << 18                                      # bytes of a core's second-level cache for one array
+CACHE = 5 << 17                                      # bytes of a core's second-level cache for one array
 SHARED = 10 << 20                                    # bytes for an array that all threads read
 CHAIN = 64                                           # tiles summed without a pause: longer sums lose digits
-RUN = 2 * COLUMNS * LANES                            # tiles of products between two transforms
+RUN = 6 * COLUMNS * LANES                            # tiles of products between two transforms
 PART = 512                                           # tiles that share a sum
 
 
@@ -135,7 +135,7 @@ def _by_tiles(kernels, x, filters, near, grid, tiles, y, bias, relu):
         kernels.transform_filters(rows, (0, filters.depth), filters.flat, filters.taps, kernels.scratch(0), U[b])
 
     in_parallel(transform, range(len(U)))
-    size = _block(tiles, 4 * kernels.points * filters.depth)
+    size = _block(tiles, U.nbytes)
     blocks = iter(_parts(tiles, size))
     largest = np.zeros((num_threads(), LANES), np.float32)
 
@@ -152,11 +152,11 @@ def _by_tiles(kernels, x, filters, near, grid, tiles, y, bias, relu):
 
 def _by_filters(kernels, x, filters, near, grid, tiles, y, bias, relu):
     depth = filters.depth
-    part = min(depth, max(1, CACHE // (4 * kernels.points * BLOCK)))
+    part = -(-depth // -(-4 * kernels.points * BLOCK * depth // CACHE))
     size = max(RUN, SHARED // (4 * kernels.points * depth) // LANES * LANES)
-    if part < depth:                                 # each run of tiles would transform the filters again
-        size = min(size, 2 * RUN)
-    run = min(size, 2 * RUN if part < depth else RUN)
+    if part < depth:                                 # each run of tiles transforms the filters again: few of them
+        size = min(size, RUN)
+    run = min(size, RUN)
     V = workspace.empty((kernels.points, depth + 1, min(size, _up(tiles, LANES)) + LANES))
     largest = np.zeros((num_threads(), LANES), np.float32)
     for group in _parts(tiles, size):
@@ -185,7 +185,7 @@ def conv2d_weight_grad(kernels: Kernels, grad: np.ndarray, x: np.ndarray, geomet
     tiles = len(x) * grid[0] * grid[1]
     if not tiles:
         return weight
-    way = _sum_by_tiles if 4 * kernels.points * weight.size // 9 <= 2 * CACHE else _sum_by_points
+    way = _sum_by_tiles if 4 * kernels.points * weight.size // 9 <= 4 * CACHE else _sum_by_points
     largest = way(kernels, grad, x, geometry.near_padding, grid, tiles, weight)
     return weight if np.isfinite(largest).all() else im2col.conv2d_weight_grad(grad, x, geometry)
 
@@ -247,12 +247,11 @@ def _collect(kernels, dU, outputs, weight):
     return largest
 
 
-def _block(tiles: int, bytes_each: int) -> int:
-    """Tiles for a thread to take at a time: whole panels, V in its cache, and enough blocks to share them evenly."""
+def _block(tiles: int, filter_bytes: int) -> int:
+    """Tiles for a thread to take at a time: whole panels, and enough blocks to share them evenly."""
     panel = COLUMNS * LANES
-    fits = max(1, CACHE // bytes_each // panel)
-    fair = max(1, tiles // (4 * num_threads() * panel))
-    return min(fits, fair) * panel
+    many = 1 if filter_bytes <= CACHE else 2         # filters that leave the cache serve more tiles each time they come
+    return max(1, min(many, tiles // (4 * num_threads() * panel))) * panel
 
 
 def _parts(stop: int, size: int, start: int = 0) -> list[tuple[int, int]]:

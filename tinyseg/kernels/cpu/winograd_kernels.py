@@ -26,7 +26,6 @@ from tinyseg.kernels.cpu.vector import (
     maximum,
     outer_add,
     prefetch,
-    scatter,
     splat,
     store,
     store_part,
@@ -263,12 +262,17 @@ def collect_filters(n, transform, rows, first, dU, scratch, weight, largest):
                 for part in range(1, len(dU)):
                     u = fma_rows(one, load_rows(dU, (part, j, o - first, c), n * step, n), u)
                 store_rows(scratch, j * LANES, n * LANES, transform(u))
-            for i in range(3):
-                g0, g1, g2 = transform(load_rows(scratch, i * n * LANES, LANES, n))
-                scatter(weight, (o, c, i, 0), 9, g0, C - c)
-                scatter(weight, (o, c, i, 1), 9, g1, C - c)
-                scatter(weight, (o, c, i, 2), 9, g2, C - c)
-                top = magnitude(magnitude(magnitude(top, g0), g1), g2)
+            g = (transform(load_rows(scratch, 0, LANES, n)) + transform(load_rows(scratch, n * LANES, LANES, n)) +
+                 transform(load_rows(scratch, 2 * n * LANES, LANES, n)))
+            for v in g:
+                top = magnitude(top, v)
+            filters = interleave(g)                  # LANES times nine taps
+            if c + LANES <= C:
+                store_rows(weight, (o, c, 0, 0), LANES, filters)
+            else:
+                store_rows(scratch, 0, LANES, filters)
+                for k in range(0, 9 * (C - c), LANES):
+                    store_part(weight, (o, c, 0, k), load(scratch, k), 9 * (C - c) - k)
     store(largest, 0, top)
 
 
