@@ -2,7 +2,7 @@
 
 The rule: one channel at a time where groups or a diagonal weight allow it; else the matrix unit, as exact as the chosen
 precision wants, where there is one and channels enough to fill its tiles; else Winograd's 3x3 where tiles are many;
-else the implicit matrix product.  Whatever is not float32 is computed by im2col.
+else the implicit matrix product.  Winograd comes first where it was measured to be ahead.  Whatever is not float32 is computed by im2col.
 """
 
 from functools import partial
@@ -49,6 +49,14 @@ def _many_tiles(m: int, operation: str, geometry: ConvGeometry, first: Shape, se
     return first[0] * -(-height // m) * -(-width // m) >= 16 and channels * outputs >= (64 if m == 4 else 256)
 
 
+def _three_products_pay(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
+    """Where Winograd's fewer products, in float32, are not ahead: it is on large images with few channels."""
+    channels, outputs = _channels(operation, geometry, first, second)
+    few = operation != "conv2d_weight_grad" and channels * outputs <= 64 * 64 and _no_winograd(geometry) is None
+    return _many_channels(operation, geometry, first, second) and not (
+        few and _many_tiles(4, operation, geometry, first, second))
+
+
 def _no_matrix_unit(geometry: ConvGeometry) -> str | None:
     from tinyseg.kernels.cpu import amx
 
@@ -73,7 +81,7 @@ def _add(name: str, module: str, operations: tuple[str, ...] = OPERATIONS, **pro
 _add("depthwise", "depthwise", suits=_depthwise)
 _add("diagonal", "diagonal", OPERATIONS[:2], suits=_perhaps_diagonal)
 _add("amx_bf16", "matrix_unit_bf16", precision="medium", refuses=_no_matrix_unit, suits=_many_channels)
-_add("amx_bf16x3", "matrix_unit_bf16x3", precision="high", refuses=_no_matrix_unit, suits=_many_channels)
+_add("amx_bf16x3", "matrix_unit_bf16x3", precision="high", refuses=_no_matrix_unit, suits=_three_products_pay)
 _add("winograd4", "winograd4", precision="high", refuses=_no_winograd, suits=partial(_many_tiles, 4), transforms=True)
 _add("winograd2", "winograd2", refuses=_no_winograd, suits=partial(_many_tiles, 2), transforms=True)
 _add("implicit_gemm", "implicit_gemm")
