@@ -117,25 +117,34 @@ def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndar
     """Panels of 16 channels and a tap column each; or, where channels are few, of 16 (channel, tap column) pairs."""
     (K_h, K_w), step = geometry.kernel_size, geometry.stride[1]
     offsets = [v * geometry.dilation[1] - geometry.near_padding[1] for v in range(K_w)]
+    taps, width = K_h * K_w, geometry.input_size[1]
     panels, sources = [], []
+
+    def add_source(kind: int, count: int, streams: list[tuple[int, int]], before: int) -> None:
+        """From 16 or fewer pairs (channel, offset)."""
+        c, e = np.array(streams + [(0, width)] * (16 - len(streams))).T
+        sources.append((kind, count, c, e, -(e // step), (width - 1 - e) // step + 1, before))
+
     if -(-channels // 16) * K_w * 4 > -(-channels * K_w // 16) * 5:
+        adjacent = K_w % 16 == 0 and geometry.dilation[1] == 1
         for first in range(0, channels * K_w, 16):
-            streams = [divmod(j, K_w) if j < channels * K_w else (-1, 0) for j in range(first, first + 16)]
-            adjacent = K_w % 16 == 0 and geometry.dilation[1] == 1
-            panels.append((len(sources), 0, [c * K_h * K_w + v for c, v in streams],
-                           int(adjacent or K_h == 1), min(16, channels * K_w - first)))
-            sources.append((TAPS if adjacent else MIXED, pitch, [c for c, _ in streams],
-                            [offsets[v] for _, v in streams], 0))
+            pairs = [divmod(j, K_w) for j in range(first, min(first + 16, channels * K_w))]
+            panels.append((len(sources), 0, _places([c * taps + v for c, v in pairs]), int(adjacent or K_h == 1),
+                           len(pairs)))
+            add_source(TAPS if adjacent else MIXED, pitch, [(c, offsets[v]) for c, v in pairs], 0)
     else:
+        phases = sorted({e % step for e in offsets})
         for first in range(0, channels, 16):
-            streams = [c if c < channels else -1 for c in range(first, first + 16)]
-            phases = sorted({e % step for e in offsets})
+            mine = range(first, min(first + 16, channels))
             for v, e in enumerate(offsets):
-                panels.append((len(sources) + phases.index(e % step), e // step,
-                               [c * K_h * K_w + v for c in streams], K_h * K_w, min(16, channels - first)))
+                panels.append((len(sources) + phases.index(e % step), e // step, _places([c * taps + v for c in mine]),
+                               taps, len(mine)))
             for phase in phases:
                 lowest = min(e // step for e in offsets if e % step == phase)
-                sources.append((CHANNELS if streams[-1] >= 0 else MIXED,
-                                (geometry.input_size[1] - 1 - phase) // step + 1, streams, [phase] * 16,
-                                max(0, (1 - lowest) // 2)))
+                add_source(CHANNELS if len(mine) == 16 else MIXED, (width - 1 - phase) // step + 1,
+                           [(c, phase) for c in mine], max(0, (1 - lowest) // 2))
     return np.array(panels, PANEL), np.array(sources, SOURCE)
+
+
+def _places(places: list[int]) -> list[int]:
+    return places + [-1] * (16 - len(places))

@@ -61,9 +61,10 @@ class Layer(NamedTuple):
 
 
 # Panels that are shifted copies of one another share a source of 16 streams.  Element m of stream i, m < count, is
-# x[channel[i], ·, s·m + offset[i]], zero outside of x and where the channel is -1.
+# x[channel[i], ·, s·m + offset[i]], zero outside of x and where the channel does not exist.
 CHANNELS, TAPS, MIXED = range(3)                     # 16 neighbouring channels; 16 neighbouring tap columns; any
 SOURCE = np.dtype([("kind", np.int64), ("count", np.int64), ("channel", np.int64, 16), ("offset", np.int64, 16),
+                   ("begin", np.int64, 16), ("end", np.int64, 16),       # elements that are inside of x
                    ("before", np.int64)])            # pairs of zeros that its panels want before element 0
 # Column i of a panel is stream i of its source, from element `shift` on.  `place[i]` says where its tap in tap row 0
 # lies in a weight's (C/G, K_h, K_w), for the `count` columns that are some; places are `step` apart, unless that is 0.
@@ -220,12 +221,11 @@ def _copy_taps(x, row, at, width, stage, place):
 @jit
 def _stage(x, row, layer, source, m, stage):
     """The elements m .. m + 31 of 16 streams, 32 apart."""
-    step, width = layer.stride[1], layer.width
+    step = layer.stride[1]
     for i in range(16):
-        c, offset = source["channel"][i], source["offset"][i]
-        begin = max(m, -(offset // step))                                # ceil(-offset / s)
-        end = min(m + 32, (width - 1 - offset) // step + 1) if c >= 0 else begin
-        start, count = row + c * layer.height * width + offset + begin * step, end - begin
+        begin, end = max(m, source["begin"][i]), min(m + 32, source["end"][i])
+        start = row + source["channel"][i] * layer.height * layer.width + source["offset"][i] + begin * step
+        count = end - begin
         place = 32 * i
         if count < 32:
             store(stage, place, splat(0))

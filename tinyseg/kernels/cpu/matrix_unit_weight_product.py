@@ -7,7 +7,7 @@ from tinyseg.kernels.cpu.vector import (
     LANES,
     load,
     load_part,
-    load_rows,
+    load_rows_part,
     scatter,
     splat,
     store,
@@ -87,9 +87,7 @@ def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, start, fr
             if count == 0 and not fresh:
                 continue
             _zero_sums()
-            # Panels that are missing are multiplied in vain.
-            _add_products(tiles, a, packed, b, b + (panels > 1) * layer.panel, b + (panels > 2) * 2 * layer.panel,
-                          layer.line, count)
+            _add_products(tiles, a, packed, b, b + layer.panel, b + 2 * layer.panel, layer.line, count, panels == 3)
             if fresh:
                 _store_sums(sums, place)
             else:                                    # a chain of additions no longer than a band keeps its digits
@@ -119,8 +117,8 @@ def _store_sums(c, place):
 
 
 @jit
-def _add_products(a, i, b, j0, j1, j2, line, steps):
-    """Two tiles of grad by three of x for each step; of two numbers each hi·hi + hi·lo + lo·hi.
+def _add_products(a, i, b, j0, j1, j2, line, steps, three):
+    """Two tiles of grad by two or three of x for each step; of two numbers each hi·hi + hi·lo + lo·hi.
 
     Consecutive products share an operand, so that only the other is loaded.
     """
@@ -131,11 +129,13 @@ def _add_products(a, i, b, j0, j1, j2, line, steps):
             tile_dot(0, 6, 7)
             tile_load(7, b, j1, 16)
             tile_dot(1, 6, 7)
-            tile_load(7, b, j2, 16)
-            tile_dot(2, 6, 7)
+            if three:
+                tile_load(7, b, j2, 16)
+                tile_dot(2, 6, 7)
             tile_load(6, a, i + 256, 16)
-            tile_dot(5, 6, 7)
-            tile_load(7, b, j1, 16)
+            if three:
+                tile_dot(5, 6, 7)
+                tile_load(7, b, j1, 16)
             tile_dot(4, 6, 7)
             tile_load(7, b, j0, 16)
             tile_dot(3, 6, 7)
@@ -147,22 +147,26 @@ def _add_products(a, i, b, j0, j1, j2, line, steps):
             tile_dot(0, 6, 7)
             tile_load(7, b, j1, 32)
             tile_dot(1, 6, 7)
-            tile_load(7, b, j2, 32)
-            tile_dot(2, 6, 7)
+            if three:
+                tile_load(7, b, j2, 32)
+                tile_dot(2, 6, 7)
             tile_load(7, b, j0 + 16, 32)
             tile_dot(0, 6, 7)
             tile_load(7, b, j1 + 16, 32)
             tile_dot(1, 6, 7)
-            tile_load(7, b, j2 + 16, 32)
-            tile_dot(2, 6, 7)
+            if three:
+                tile_load(7, b, j2 + 16, 32)
+                tile_dot(2, 6, 7)
             tile_load(6, a, i + 512, 32)
-            tile_dot(5, 6, 7)
-            tile_load(7, b, j1 + 16, 32)
+            if three:
+                tile_dot(5, 6, 7)
+                tile_load(7, b, j1 + 16, 32)
             tile_dot(4, 6, 7)
             tile_load(7, b, j0 + 16, 32)
             tile_dot(3, 6, 7)
-            tile_load(7, b, j2, 32)
-            tile_dot(5, 6, 7)
+            if three:
+                tile_load(7, b, j2, 32)
+                tile_dot(5, 6, 7)
             tile_load(7, b, j1, 32)
             tile_dot(4, 6, 7)
             tile_load(7, b, j0, 32)
@@ -171,11 +175,13 @@ def _add_products(a, i, b, j0, j1, j2, line, steps):
             tile_dot(3, 6, 7)
             tile_load(7, b, j1, 32)
             tile_dot(4, 6, 7)
-            tile_load(7, b, j2, 32)
-            tile_dot(5, 6, 7)
+            if three:
+                tile_load(7, b, j2, 32)
+                tile_dot(5, 6, 7)
             tile_load(6, a, i + 16, 32)
-            tile_dot(2, 6, 7)
-            tile_load(7, b, j1, 32)
+            if three:
+                tile_dot(2, 6, 7)
+                tile_load(7, b, j1, 32)
             tile_dot(1, 6, 7)
             tile_load(7, b, j0, 32)
             tile_dot(0, 6, 7)
@@ -188,37 +194,39 @@ def finish(sums, slot, layer, panels, group, block, weight, stage):
     K_h, K_w = layer.kernel
     first, last, taps = 3 * block, min(3 * block + 3, len(panels)), K_h * K_w
     flat, part = sums.reshape(-1), sums.size // len(sums)
-    size = part // sums.shape[1]
-    whole = K_w == 3 and taps <= LANES and panels[first]["step"] == taps
-    for o in range(layer.outputs):
-        target = (group * layer.outputs + o) * layer.channels * taps
-        place = slot * size + (o // 32 * K_h * 3 * 32 + o % 32) * 16
-        for k in range(last - first):
-            panel = panels[first + k]
-            to, step, count = target + panel["place"][0], panel["step"], panel["count"]
-            for u in range(K_h):
-                total = load(flat, place + (u * 3 + k) * 512)
-                for thread in range(1, len(sums)):
-                    total = total + load(flat, thread * part + place + (u * 3 + k) * 512)
-                if whole:
-                    store(stage, (u * 3 + k) * 16, total)
-                elif step == 1:
-                    store_part(weight, to + u * K_w, total, count)
+    start = slot * (part // sums.shape[1])
+    target, row = group * layer.outputs * layer.channels * taps, layer.channels * taps
+    for thread in range(1, len(sums)):
+        for i in range(start, start + part // sums.shape[1], LANES):
+            store(flat, i, load(flat, i) + load(flat, thread * part + i))
+    if K_w == 3 and taps <= LANES and panels[first]["step"] == taps:
+        _write_channels(flat, start, layer, weight, target + panels[first]["place"][0],
+                        min(16, layer.channels - 16 * block) * taps, stage)
+        return
+    for k in range(first, last):
+        step, count = panels[k]["step"], panels[k]["count"]
+        for u in range(K_h):
+            to = target + panels[k]["place"][0] + u * K_w
+            for o in range(layer.outputs):
+                total = load(flat, start + (((o // 32 * K_h + u) * 3 + k - first) * 32 + o % 32) * 16)
+                if step == 1:
+                    store_part(weight, to + o * row, total, count)
                 elif step:
-                    scatter(weight, to + u * K_w, step, total, count)
+                    scatter(weight, to + o * row, step, total, count)
                 else:
                     store(stage, 0, total)
                     for i in range(count):
-                        weight[target + u * K_w + panel["place"][i]] = stage[i]
-        if whole:
-            _write_square(stage, taps, min(16, layer.channels - 16 * block) * taps, weight,
-                          target + panels[first]["place"][0])
+                        weight[target + o * row + u * K_w + panels[k]["place"][i]] = stage[i]
 
 
 @jit
-def _write_square(stage, taps, count, weight, target):
-    """All taps of 16 channels: (taps, 16) to (16, taps)."""
-    columns = stage[256:]
-    store_rows(columns, 0, taps, transpose(load_rows(stage, 0, 16, 16)))   # each covers what is too much of the last
-    for i in range(0, count, LANES):
-        store_part(weight, target + i, load_part(columns, i, count - i), count - i)
+def _write_channels(sums, start, layer, weight, target, count, stage):
+    """All taps of 16 channels, 3 in a row and up to 16: for each output (taps, 16) to `count` numbers of (16, taps)."""
+    taps = layer.kernel[0] * 3
+    for o in range(layer.outputs):
+        place = start + (o // 32 * taps * 32 + o % 32) * 16
+        rows = load_rows_part(sums, place, 512, 16, 0, taps, 16)
+        store_rows(stage, 0, taps, transpose(rows))  # each covers what is too much of the one before
+        for i in range(0, count, LANES):
+            store_part(weight, target + i, load_part(stage, i, count - i), count - i)
+        target += layer.channels * taps
