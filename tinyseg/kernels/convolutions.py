@@ -2,7 +2,8 @@
 
 The rule: one channel at a time where groups or a diagonal weight allow it; else the matrix unit, as exact as the chosen
 precision wants, where there is one and channels enough to fill its tiles; else Winograd's 3x3 where tiles are many;
-else the implicit matrix product.  Winograd comes first where it was measured to be ahead.  Whatever is not float32 is computed by im2col.
+else the implicit matrix product.  Winograd comes first where it was measured to be ahead.  Whatever is not float32 is
+computed by im2col.
 """
 
 from functools import partial
