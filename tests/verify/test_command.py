@@ -110,11 +110,11 @@ def verify(tmp_path):
     return call
 
 
-QUICK = ("--seconds", 4, "--only", "definition,output size")
+QUICK = ("--seconds", 2, "--only", "definition,output size")
 
 
 def test_a_right_kernel_holds(verify):
-    out = verify("kernels_of_mine.py:right", "--seconds", 8, status=0)
+    out = verify("kernels_of_mine.py:right", "--seconds", 6, status=0)
     assert "right as conv2d with stride, padding, dilation" in out
     assert "All 18 properties hold" in out
 
@@ -134,7 +134,7 @@ def test_the_smallest_failing_geometry_is_shown_and_its_reproduction_reproduces(
     got, expected = done.stdout.removeprefix("got\n").split("expected\n")
     assert "1." in expected
     assert got != expected
-    case = verify("kernels_of_mine.py:wrong", "--seconds", 8, "--only", "padding", "--json", status=1)["properties"][0]
+    case = verify("kernels_of_mine.py:wrong", "--seconds", 2, "--only", "padding", "--json", status=1)["properties"][0]
     again = subprocess.run([sys.executable, "-c", case["reproduce"]], cwd=verify.folder, capture_output=True, text=True)
     assert "Violation: f(x, p) = f(padded x, 0)" in again.stderr
     text = verify("kernels_of_mine.py:wrong", *QUICK, status=1)
@@ -165,7 +165,7 @@ def test_an_exception_on_every_geometry_is_said_once(verify):
 
 
 def test_gradients_are_verified_as_adjoints(verify):
-    found = verify("kernels_of_mine.py:right", "--seconds", 12, "--only", "adjoint,definition", "--json", "--backward",
+    found = verify("kernels_of_mine.py:right", "--seconds", 4, "--only", "adjoint,definition", "--json", "--backward",
                    "input_grad=kernels_of_mine.py:transposed_input_grad", status=1)
     failed = {(p["kernel"], p["property"]) for p in found["properties"] if p["failed"]}
     assert ("right", "adjoint") in failed

@@ -3,7 +3,6 @@
 import pickle
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from tinyseg.verify import (
     Violation,
     check,
     kernel_tests,
+    runner,
 )
 from tinyseg.verify.cases import LAYOUTS, VALUES
 from tinyseg.verify.strategies import cases
@@ -102,18 +102,18 @@ def test_without_hypothesis_one_line_says_what_to_install(tmp_path):
     assert done.stderr.strip() == 'tinyseg: verify: hypothesis is not installed; pip install "tinyseg[verify]"'
 
 
-def test_a_slow_kernel_meets_no_case_too_large_for_it():
-    seen = []
+def test_a_slow_kernel_meets_no_case_too_large_for_it(monkeypatch):
+    clock, calls = [0.0], []
 
     def slow(x, weight, geometry):
-        seen.append(y := loops.conv2d(x, weight, geometry))
-        time.sleep(1e-5 * y.size * weight[0].size)
+        y = loops.conv2d(x, weight, geometry)
+        calls.append(1e-5 * y.size * (weight[0].size + 20))
+        clock[0] += calls[-1]
         return y
 
-    began = time.monotonic()
-    assert_holds(named("larger sizes"), Subject.of(slow, "conv2d"), examples=30)
-    assert time.monotonic() - began < 60
-    assert seen
+    monkeypatch.setattr(runner, "perf_counter", lambda: clock[0])
+    assert_holds(named("larger sizes"), Subject.of(slow, "conv2d"), examples=200)
+    assert 0.1 < max(calls) <= 1.01 * runner.LONGEST
 
 
 def test_kernel_tests_take_names_too():

@@ -33,6 +33,7 @@ from tinyseg.verify.violation import Violation
 
 __all__ = ["Ledger", "crashed", "main"]
 
+COMPILING = 20.0                                     # seconds for the first call with arrays of a type
 _HEAD = struct.Struct("qdq")                         # calls so far, when the one now running began or 0, bytes of note
 
 
@@ -161,7 +162,7 @@ def _serve(tell: Callable[..., None], ledger: Ledger, request: Request, task: di
         simplest = Case(geometry, dtype=dtype, layout=layout)
         arguments = *(simplest[o] for o in subject.operation.operands), geometry
         with suppress(Violation, Refused):           # where this is safe it compiles once, and not in every process
-            replace(subject, function=apart(subject.function, limit))(*arguments)
+            replace(subject, function=apart(subject.function, max(limit, COMPILING)))(*arguments)
             subject(*arguments)
     alone = replace(subject, function=apart(subject.function, limit))
     hunt(outcome.property, alone, outcome, examples, seed, seconds, shrinking=seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
         if case.work > subject.reach:
             return                                   # too slow a kernel for so large a case: no reason to blame it
         note(case)
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             with np.errstate(all="ignore"):
                 _check(prop, subject, case)
@@ -97,7 +98,7 @@ def hunt(prop: Property, subject: Subject, outcome: Outcome, examples: int, seed
                 outcome.case, outcome.violation = case, violation
             raise
         if case.work > 500:
-            subject.reach = max(subject.reach, LONGEST / (time.perf_counter() - began) * case.work)
+            subject.reach = max(subject.reach, LONGEST / (perf_counter() - began) * case.work)
         outcome.held += not first_failure
 
     try:
