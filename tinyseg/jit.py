@@ -7,6 +7,7 @@ import sys
 import threading
 
 import numba
+import numpy as np
 from numba.core import event
 
 __all__ = ["jit"]
@@ -34,5 +35,7 @@ event.register("numba:compile", _Announcer())
 def jit(function=None, *, fastmath=False, inline="never"):
     """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops."""
     def compile_(body):
+        if numba.config.DISABLE_JIT:
+            return np.errstate(all="ignore")(body)   # compiled arithmetic signals nothing either
         return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy")(body)
     return compile_ if function is None else compile_(function)

@@ -16,6 +16,7 @@ float32 to everything that only moves them.
 
 import operator
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -241,8 +242,10 @@ def _from(array, index, count, step=1):
 def _position(array, index):
     """The number of the element at `index` in a C-contiguous array, which may be none of its elements."""
     assert array.flags.c_contiguous
-    index = index if isinstance(index, tuple) else (index,)
-    return sum(i * s for i, s in zip(index, array.strides)) // array.itemsize     # noqa: B905  may be shorter
+    place = 0
+    for axis, i in enumerate(index if isinstance(index, tuple) else (index,)):
+        place += i * prod(array.shape[axis + 1:])    # strides tell nothing where the length is 1
+    return place
 
 
 def _rows_of(tile, array, index):
