@@ -14,7 +14,7 @@ from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels import foreign, registry
 from tinyseg.kernels.foreign import ForeignKernel, own_line, reason
-from tinyseg.precision import ERRORS, LEVELS
+from tinyseg.precision import ERRORS, LEVELS, float32_matmul_precision
 from tinyseg.verify.operations import OPERATIONS, Operation, operation
 from tinyseg.verify.violation import Violation
 
@@ -188,7 +188,8 @@ def _registered(target: str, op: Operation, algorithm: str, supports: Sequence[s
                             f"algorithm for {op.name}: {', '.join(known) or 'there is none'}")
 
     def run(*arguments: Any) -> Any:
-        return registry.run(op.registered, *arguments, algorithm=algorithm)
+        with float32_matmul_precision(kernel.precision):     # so exact is also what it hands on to others
+            return registry.run(op.registered, *arguments, algorithm=algorithm)
     kernel = registry.find(op.registered, algorithm)
     supported = frozenset({*(op.options if supports is None else supports), ASYMMETRIC})
     if options["tolerance"] is None and (kernel.transforms or kernel.precision != LEVELS[0]):
