@@ -1,12 +1,10 @@
 """Backbones have the sizes and keys that the world's weights have."""
 
-import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision_keys import keys, shapes
 
 import tinyseg as ts
 from tinyseg import nn
@@ -36,33 +34,26 @@ def test_parameters(make, parameters):
     assert count(make()) == parameters
 
 
-KEYS = Path(os.environ.get("TINYSEG_TEST_DATA", "absent")).parent / "torchvision_keys.json"
-
-
-@pytest.mark.skipif(not KEYS.is_file(), reason="no list of torchvision's keys")
 @pytest.mark.parametrize(("name", "make"), [
     ("vgg16", VGG16), ("vgg16_bn", lambda: VGG16(norm="batch")), ("resnet18", lambda: ResNet(depth=18)),
     ("resnet50", ResNet), ("densenet121", DenseNet)])
 def test_keys_and_shapes_are_torchvisions(name, make):
-    expected = json.loads(KEYS.read_text())[name]
-    assert {key: list(array.shape) for key, array in make().state_dict().items()} == expected
+    assert shapes(make()) == keys(name)
 
 
-@pytest.mark.skipif(not KEYS.is_file(), reason="no list of torchvision's keys")
 def test_keys_of_mobilenet_v3_are_torchvisions():
-    expected = json.loads(KEYS.read_text())["deeplabv3_mnv3_aux"]
-    ours = {f"backbone.{key.removeprefix('features.')}": list(array.shape)
-            for key, array in MobileNetV3(num_classes=None, dilated=True).state_dict().items()}
-    assert ours == {key: shape for key, shape in expected.items() if key.startswith("backbone.")}
+    ours = {f"backbone.{key.removeprefix('features.')}": shape
+            for key, shape in shapes(MobileNetV3(num_classes=None, dilated=True)).items()}
+    assert ours == {key: shape for key, shape in keys("deeplabv3_mnv3_aux").items() if key.startswith("backbone.")}
 
 
 def test_a_few_keys_of_each():
     assert set(VGG16(num_classes=None).state_dict()) == {
         f"features.{k}.{kind}" for k in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28) for kind in ("weight", "bias")}
-    keys = ResNet().state_dict()
+    state = ResNet().state_dict()
     assert {"conv1.weight", "bn1.running_var", "layer1.0.downsample.1.bias", "layer3.5.conv3.weight",
-            "fc.bias"} <= set(keys)
-    assert keys["layer4.0.downsample.0.weight"].shape == (2048, 1024, 1, 1)
+            "fc.bias"} <= set(state)
+    assert state["layer4.0.downsample.0.weight"].shape == (2048, 1024, 1, 1)
     assert {"features.denseblock4.denselayer16.norm2.weight", "features.transition3.conv.weight",
             "classifier.weight"} <= set(DenseNet().state_dict())
 
@@ -113,7 +104,7 @@ def test_forward_and_backward(net, size, shape):
     (lambda: VGG16(norm="group"), ArgumentError, "VGG16: norm 'group'; legal: 'batch', None"),
     (lambda: FCDenseNet(blocks=(4,)), ArgumentError, "FCDenseNet: blocks (4,); needs two or more numbers of layers"),
     (lambda: FCDenseNet()(np.zeros((1, 3, 48, 64), np.float32)), ShapeError,
-     "FCDenseNet: input of shape (1, 3, 48, 64); needs (N, 3, H, W) with H and W multiples of 32")])
+     "FCDenseNet: input size 48 in H: needs a multiple of 32; the nearest legal sizes are 32 and 64")])
 def test_errors(make, error, text):
     with pytest.raises(error) as caught:
         make()

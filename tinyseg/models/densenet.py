@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from tinyseg import nn
 from tinyseg.autograd import Tensor, concatenate
-from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.errors import ArgumentError
+from tinyseg.models.segmenter import Segmenter
 from tinyseg.nn import init
 
 __all__ = ["DenseNet", "FCDenseNet"]
@@ -115,8 +116,9 @@ class _Block(nn.Module):
         return concatenate(new, dim=1)
 
 
-class FCDenseNet(nn.Module):
-    """(N, in_channels, H, W) -> logits (N, num_classes, H, W), H and W multiples of 32.
+class FCDenseNet(Segmenter):
+    """(N, in_channels, H, W) -> logits (N, num_classes, H, W), H and W multiples of 32
+    (of `multiple` with other blocks).
 
     blocks     layers of the dense blocks on the way down, then of the one at the bottom; the way up mirrors the first
     growth     channels that every layer adds: 12 in FC-DenseNet-56, 16 in -103
@@ -155,9 +157,7 @@ class FCDenseNet(nn.Module):
                 init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or any(n % self.multiple for n in x.shape[2:]) or 0 in x.shape[2:]:
-            raise ShapeError(f"FCDenseNet: input of shape {x.shape}; needs (N, {self.in_channels}, H, W) with H and W "
-                             f"multiples of {self.multiple}")
+        self.check(x)
         x, skips = self.first(x), []
         for block, shrink in zip(self.down, self.shrink, strict=True):
             x = concatenate([x, block(x)], dim=1)

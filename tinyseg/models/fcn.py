@@ -16,7 +16,8 @@ from fractions import Fraction
 from tinyseg import nn
 from tinyseg.arithmetic import ReceptiveField
 from tinyseg.autograd import Tensor, no_grad
-from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.errors import ArgumentError
+from tinyseg.models.segmenter import Segmenter
 from tinyseg.models.vgg import VGG16, stages
 from tinyseg.nn import init
 
@@ -25,7 +26,7 @@ __all__ = ["FCN"]
 _AT_ONCE = {4: 1e-2, 3: 1e-4}                        # scales of pool4 and pool3 where all of 8s is trained at once
 
 
-class FCN(nn.Module):
+class FCN(Segmenter):
     """(N, in_channels, H, W) -> logits (N, num_classes, H, W), of any size.
 
     stride      32, 16 or 8: what the last up-sampling makes up for
@@ -64,8 +65,7 @@ class FCN(nn.Module):
         self._offsets = self._align()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or 0 in x.shape[2:]:
-            raise ShapeError(f"FCN: input of shape {x.shape}; needs (N, {self.in_channels}, H, W)")
+        self.check(x)
         size, pools = x.shape[2:], {}
         for k in range(1, 6):
             x = pools[k] = self.pool(getattr(self, f"conv{k}")(x))

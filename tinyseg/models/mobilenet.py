@@ -4,12 +4,12 @@ table 1): inverted residuals, whose wide middle is convolved depthwise.  Keys ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinyseg import nn
 from tinyseg.autograd import Tensor
 from tinyseg.errors import ArgumentError
+from tinyseg.models.layers import conv_norm
 from tinyseg.nn import init
 
 __all__ = ["MobileNetV2", "MobileNetV3"]
@@ -21,22 +21,13 @@ def rounded(channels: float) -> int:
     return near if near >= 0.9 * channels else near + 8
 
 
-def _unit(in_channels: int, channels: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1,
-          activation: Callable[[], nn.Module] | None = None, eps: float = 1e-5, momentum: float = 0.1) -> nn.Sequential:
-    """Convolution, normalisation, activation if any."""
-    padding = (kernel - 1) // 2 * dilation
-    layers = [nn.Conv2d(in_channels, channels, kernel, stride, padding, dilation, groups, bias=False),
-              nn.BatchNorm2d(channels, eps=eps, momentum=momentum)]
-    return nn.Sequential(*layers, *(() if activation is None else (activation(),)))
-
-
 class _Residual2(nn.Module):
     """Widen by 1x1, convolve depthwise, narrow by 1x1 without activation; added to x where the shapes agree."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, dilation: int, widening: int):
         wide = in_channels * widening
-        layers: list[nn.Module] = [] if widening == 1 else [_unit(in_channels, wide, 1, activation=nn.ReLU6)]
-        self.conv = nn.Sequential(*layers, _unit(wide, wide, 3, stride, dilation, wide, nn.ReLU6),
+        layers: list[nn.Module] = [] if widening == 1 else [conv_norm(in_channels, wide, 1, activation=nn.ReLU6)]
+        self.conv = nn.Sequential(*layers, conv_norm(wide, wide, 3, stride, dilation, wide, nn.ReLU6),
                                   nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
         self.adds = stride == 1 and in_channels == channels
 
@@ -59,7 +50,7 @@ class MobileNetV2(nn.Module):
     def __init__(self, in_channels: int = 3, num_classes: int | None = 1000, output_stride: int = 32,
                  dropout: float = 0.2):
         _check_stride("MobileNetV2", output_stride)
-        layers: list[nn.Module] = [_unit(in_channels, 32, 3, 2, activation=nn.ReLU6)]
+        layers: list[nn.Module] = [conv_norm(in_channels, 32, 3, 2, activation=nn.ReLU6)]
         channels, reached, dilation = 32, 2, 1
         for widening, outputs, blocks, stride in self.STAGES:
             before = dilation
@@ -70,7 +61,7 @@ class MobileNetV2(nn.Module):
                 layers.append(_Residual2(channels, outputs, stride if k == 0 else 1, before if k == 0 else dilation,
                                          widening))
                 channels = outputs
-        layers.append(_unit(channels, 1280, 1, activation=nn.ReLU6))
+        layers.append(conv_norm(channels, 1280, 1, activation=nn.ReLU6))
         self.features = nn.Sequential(*layers)
         self.classifier: nn.Sequential | None = None
         if num_classes is not None:
@@ -122,11 +113,11 @@ class _Residual3(nn.Module):
     def __init__(self, in_channels: int, row: _Row, stride: int, dilation: int):
         layers: list[nn.Module] = []
         if row.wide != in_channels:
-            layers.append(_unit(in_channels, row.wide, 1, activation=row.activation, **_NORM))
-        layers.append(_unit(row.wide, row.wide, row.kernel, stride, dilation, row.wide, row.activation, **_NORM))
+            layers.append(conv_norm(in_channels, row.wide, 1, activation=row.activation, **_NORM))
+        layers.append(conv_norm(row.wide, row.wide, row.kernel, stride, dilation, row.wide, row.activation, **_NORM))
         if row.gated:
             layers.append(SqueezeExcitation(row.wide, rounded(row.wide / 4)))
-        layers.append(_unit(row.wide, row.channels, 1, **_NORM))
+        layers.append(conv_norm(row.wide, row.channels, 1, activation=None, **_NORM))
         self.block = nn.Sequential(*layers)
         self.adds = stride == 1 and in_channels == row.channels
 
@@ -145,13 +136,13 @@ class MobileNetV3(nn.Module):
 
     def __init__(self, in_channels: int = 3, num_classes: int | None = 1000, dilated: bool = False,
                  dropout: float = 0.2):
-        layers: list[nn.Module] = [_unit(in_channels, 16, 3, 2, activation=_HS, **_NORM)]
+        layers: list[nn.Module] = [conv_norm(in_channels, 16, 3, 2, activation=_HS, **_NORM)]
         channels = 16
         for k, row in enumerate(_LARGE):
             late = dilated and k >= len(_LARGE) - 3
             layers.append(_Residual3(channels, row, 1 if late else row.stride, 2 if late else 1))
             channels = row.channels
-        layers.append(_unit(channels, 6 * channels, 1, activation=_HS, **_NORM))
+        layers.append(conv_norm(channels, 6 * channels, 1, activation=_HS, **_NORM))
         self.features = nn.Sequential(*layers)
         self.classifier: nn.Sequential | None = None
         if num_classes is not None:

@@ -80,12 +80,14 @@ class ResNet(nn.Module):
                      dilation of the stage before, since its input has not lost resolution yet.  "paper": all blocks
                      of a stage have the same
     multi_grid       factors of the dilation in the last stage's blocks, (1, 2, 4) in DeepLab v3
+    extra_stages     copies of the last stage that follow it, as layer5, layer6 ...
 
     25,557,032 parameters for depth 50, 3 channels and 1000 classes.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int | None = 1000, depth: int = 50, output_stride: int = 32,
-                 dilation_rule: str = "torchvision", multi_grid: Sequence[int] = (1, 1, 1)):
+                 dilation_rule: str = "torchvision", multi_grid: Sequence[int] = (1, 1, 1),
+                 extra_stages: int = 0):
         if depth not in DEPTHS:
             raise ArgumentError(f"ResNet: depth {depth}; legal: {', '.join(map(str, DEPTHS))}")
         if output_stride not in (8, 16, 32):
@@ -101,16 +103,17 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         channels, reached, dilation = 64, 4, 1       # before a stage: its channels, stride so far, dilation so far
-        for stage, blocks in enumerate(DEPTHS[depth]):
+        for stage, blocks in enumerate(DEPTHS[depth] + DEPTHS[depth][3:] * extra_stages):
+            width = 64 * 2 ** min(stage, 3)
             stride = 1 if stage == 0 or reached == output_stride else 2
             before, dilation = dilation, dilation * (2 if stage and stride == 1 else 1)
             reached *= stride
             layers = []
             for k in range(blocks):
                 rate = before if k == 0 and dilation_rule == "torchvision" else dilation
-                rate *= multi_grid[k] if stage == 3 and k < len(multi_grid) else 1
-                layers.append(block(channels, 64 * 2 ** stage, stride if k == 0 else 1, rate))
-                channels = 64 * 2 ** stage * block.expansion
+                rate *= multi_grid[k] if stage >= 3 and k < len(multi_grid) else 1
+                layers.append(block(channels, width, stride if k == 0 else 1, rate))
+                channels = width * block.expansion
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.channels = channels
         self.fc: nn.Linear | None = None
@@ -122,12 +125,13 @@ class ResNet(nn.Module):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stages(self, x: Tensor) -> list[Tensor]:
-        """The results of layer1 to layer4."""
+        """The results of layer1, layer2 ..."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         found = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-            found.append(x)
+        for name, layer in self.named_children():
+            if name.startswith("layer"):
+                x = layer(x)
+                found.append(x)
         return found
 
     def forward(self, x: Tensor) -> Tensor:

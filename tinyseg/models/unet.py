@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 import tinyseg.functional as F
 from tinyseg import nn
-from tinyseg.arithmetic import pair
 from tinyseg.autograd import Tensor
-from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.errors import ArgumentError
+from tinyseg.models.segmenter import Segmenter
 from tinyseg.nn import init
 
 __all__ = ["UNet"]
@@ -88,7 +88,7 @@ class OutConv(nn.Module):
         return self.conv(x)
 
 
-class UNet(nn.Module):
+class UNet(Segmenter):
     """(N, in_channels, H, W) -> logits (N, num_classes, H', W').
 
     in_channels      channels of the images
@@ -131,7 +131,7 @@ class UNet(nn.Module):
             self.apply(_he)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
+        self.check(x)
         skips: list[Tensor] = []
         for level in range(self.depth + 1):
             x = getattr(self, f"down{level}")(x) if level else self.inc(x)
@@ -161,25 +161,13 @@ class UNet(nn.Module):
 
         Raises ShapeError, with the nearest legal sizes, for one that the net does not take.
         """
-        size = pair(input_size, "input size")
-        legal = self.legal_sizes
-        for n, axis in zip(size, ("H", "W"), strict=True):
-            if n not in legal:
-                raise ShapeError(f"UNet: input size {n} in {axis}: {self._rule(n, legal)}")
+        height, width = super().output_size(input_size)
         lost = 0 if self.padding == "same" else 12 * 2 ** self.depth - 8     # 184 at depth 4
-        return size[0] - lost, size[1] - lost
+        return height - lost, width - lost
 
-    def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ShapeError(f"UNet: input of shape {x.shape}; needs (N, {self.in_channels}, H, W)")
-        self.output_size(x.shape[2:])
-
-    def _rule(self, n: int, legal: range) -> str:
-        if n < legal.start:
-            return f"needs at least {legal.start} with depth {self.depth}"
-        below = n - (n - legal.start) % legal.step
-        return (f"unpadded with depth {self.depth}, every pooling needs an even size; "
-                f"the nearest legal sizes are {below} and {below + legal.step}")
+    def _rule(self, n: int) -> str:
+        reason = " with every pooling's size even" if n >= self.legal_sizes.start else ""
+        return f"{super()._rule(n)}, for depth {self.depth}{reason}"
 
 
 def _he(module: nn.Module) -> None:

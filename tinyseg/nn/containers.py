@@ -72,16 +72,21 @@ class Sequential(_Indexed):
                 self.append(module)
 
     def forward(self, x: Any) -> Any:
-        modules = list(self.children())
-        while modules:
-            module, together = modules.pop(0), {}
-            if modules and _folds(module, modules[0]):
-                together["norm"] = modules.pop(0)
-            if modules and _takes(module, modules[0]):
-                modules.pop(0)
-                together["relu"] = True
-            x = module(x, **together)                # one pass over memory for all of them
-        return x
+        return chain(self.children(), x)
+
+
+def chain(modules: Iterable[Module], x: Any) -> Any:
+    """Apply modules one after the other, those that can in one pass over memory."""
+    modules = list(modules)
+    while modules:
+        module, together = modules.pop(0), {}
+        if modules and _folds(module, modules[0]):
+            together["norm"] = modules.pop(0)
+        if modules and _takes(module, modules[0]):
+            modules.pop(0)
+            together["relu"] = True
+        x = module(x, **together)
+    return x
 
 
 def _takes(module: Module, following: Module) -> bool:

@@ -10,7 +10,7 @@ from tinyseg.autograd import Tensor, no_grad
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.nn.module import Module, Parameter
 
-__all__ = ["BatchNorm2d", "GroupNorm"]
+__all__ = ["BatchNorm2d", "GroupNorm", "freeze_norm"]
 
 
 class BatchNorm2d(Module):
@@ -23,9 +23,11 @@ class BatchNorm2d(Module):
     track_running_stats    False: batch statistics also in `eval()`
 
     In training the batch is normalised by its biased variance, while `running_var` takes the unbiased one; in
-    `eval()` the running values are used.  A batch with one value for each channel cannot be trained on.
+    `eval()` the running values are used.  A batch with one value for each channel cannot be trained on.  `freeze()`
+    keeps a layer as in `eval()` also while the rest of the net trains.
     """
 
+    frozen: bool = False
     takes_relu = True                                # forward(x, relu=True) also does what nn.ReLU would do next
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
@@ -46,13 +48,25 @@ class BatchNorm2d(Module):
         if x.ndim != 4 or x.shape[1] != self.num_features:
             raise ShapeError(f"BatchNorm2d: input of shape {x.shape}; needs (N, {self.num_features}, H, W)")
         momentum = self.momentum
-        if self.training and self.track_running_stats:
+        if self.learns_statistics:
             with no_grad(), self.num_batches_tracked.writing() as count:
                 count += 1
             if momentum is None:
                 momentum = 1 / self.num_batches_tracked.item()
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
-                            self.training or not self.track_running_stats, momentum or 0.0, self.eps, relu)
+                            self.learns_statistics or not self.track_running_stats, momentum or 0.0, self.eps, relu)
+
+    @property
+    def learns_statistics(self) -> bool:
+        """Whether the running statistics move towards those of each batch, which are used meanwhile."""
+        return self.training and self.track_running_stats and not self.frozen
+
+    def freeze(self) -> None:
+        """Train neither statistics nor weight and bias any more: a constant scale and shift, whatever the batch."""
+        if not self.track_running_stats:
+            raise ArgumentError("BatchNorm2d: freeze without running statistics; needs track_running_stats=True")
+        self.frozen = True
+        self.requires_grad_(False)
 
     def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weight (C, ...) and bias (C,) of a convolution whose result is its own normalised as in `eval()`."""
@@ -68,6 +82,17 @@ class BatchNorm2d(Module):
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
                 + ("" if self.affine else ", affine=False"))
+
+
+def freeze_norm(module: Module) -> Module:
+    """Freeze every batch normalisation in a net, for small batches on trained weights.  Returns the net.
+
+    From scratch it means no normalisation at all: the statistics start as mean 0 and variance 1.
+    """
+    for part in module.modules():
+        if isinstance(part, BatchNorm2d):
+            part.freeze()
+    return module
 
 
 class GroupNorm(Module):

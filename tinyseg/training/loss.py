@@ -1,6 +1,6 @@
-"""The loss that a configuration names, between scores and a batch's masks."""
+"""The loss that a configuration names, between what a net gives in training and a batch's masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,28 +9,54 @@ from tinyseg.autograd import Tensor
 from tinyseg.data import IGNORE, Batch
 from tinyseg.errors import ArgumentError
 from tinyseg.inference import centre
+from tinyseg.models.segmenter import Scored
 
-__all__ = ["build_loss"]
+__all__ = ["build_loss", "shrunk"]
 
 NAMES = ("ce", "dice", "ce+dice", "focal")
 
 
 def build_loss(name: str, weights: np.ndarray | None = None,
-               label_smoothing: float = 0.0) -> Callable[[Tensor, Batch], Tensor]:
-    """A function of scores (N, classes, H, W) and a Batch; where scores are smaller, the masks' centre counts."""
+               label_smoothing: float = 0.0) -> Callable[[Tensor | Sequence[Scored], Batch], Tensor]:
+    """A function of what a net gives in training mode, and a Batch.
+
+    Logits (N, classes, H, W) that are smaller than the masks (unpadded nets) are judged by the masks' centre.  Of
+    `Scored`, the sum of the weighted losses counts, each by masks shrunk to its size.
+    """
     if name not in NAMES:
         raise ArgumentError(f"loss {name!r}: legal: {', '.join(NAMES)}")
     weight = None if weights is None else Tensor(np.asarray(weights, np.float32))
 
-    def loss(scores: Tensor, batch: Batch) -> Tensor:
-        masks = Tensor(centre(batch.masks, scores.shape[2:]))
-        pixel_weight = None if batch.weights is None else Tensor(centre(batch.weights, scores.shape[2:]))
+    def compare(scores: Tensor, masks: np.ndarray, pixel_weights: np.ndarray | None) -> Tensor:
         if name == "focal":
             return F.focal_loss(scores, masks, ignore_index=IGNORE)
         if name == "dice":
             return F.dice_loss(scores, masks, ignore_index=IGNORE)
-        entropy = F.cross_entropy(scores, masks, weight=weight, ignore_index=IGNORE, pixel_weight=pixel_weight,
+        entropy = F.cross_entropy(scores, masks, weight=weight, ignore_index=IGNORE, pixel_weight=pixel_weights,
                                   label_smoothing=label_smoothing)
         return entropy if name == "ce" else entropy + F.dice_loss(scores, masks, ignore_index=IGNORE)
 
+    def loss(output: Tensor | Sequence[Scored], batch: Batch) -> Tensor:
+        if isinstance(output, Tensor):
+            size = output.shape[2:]
+            return compare(output, *(None if a is None else Tensor(centre(a, size))
+                                     for a in (batch.masks, batch.weights)))
+        terms = [compare(term.scores, *(None if a is None else Tensor(shrunk(a, term.scores.shape[2:],
+                                                                             term.align_corners))
+                                        for a in (batch.masks, batch.weights))) * term.weight
+                 for term in output]
+        return sum(terms[1:], terms[0])
+
     return loss
+
+
+def shrunk(array: np.ndarray, size: tuple[int, int], align_corners: bool = False) -> np.ndarray:
+    """The values of (N, H, W) nearest to the cells of a coarser grid, as `interpolate` lays it on the image."""
+    def nearest(n: int, cells: int) -> np.ndarray:
+        k = np.arange(cells)
+        if align_corners:                            # corner cells lie on the corner pixels
+            return (2 * k * (n - 1) + cells - 1) // max(2 * (cells - 1), 1)
+        return (2 * k + 1) * n // (2 * cells)        # cells and pixels are areas, which share their outline
+
+    rows, columns = (nearest(n, cells) for n, cells in zip(array.shape[-2:], size, strict=True))
+    return array[..., rows[:, None], columns]

@@ -1,0 +1,103 @@
+"""DeepLab v3 and v3+, FCN-ResNet and LR-ASPP: keys, sizes, rates, and what they give in training."""
+
+import numpy as np
+import pytest
+from torchvision_keys import keys, shapes
+
+import tinyseg as ts
+from tinyseg import nn
+from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.models.deeplab_v3 import DeepLabV3, DeepLabV3Plus, TorchvisionDeepLabV3
+from tinyseg.models.fcn_resnet import FCNResNet
+from tinyseg.models.lraspp import LRASPP
+
+
+def images(n, *size, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, 3, *size), dtype=np.float32)
+
+
+@pytest.mark.parametrize(("name", "make", "parameters"), [
+    ("fcn_resnet50_aux", FCNResNet, 35_322_218), ("fcn_resnet101_aux", lambda: FCNResNet(depth=101), 54_314_346),
+    ("deeplabv3_resnet50_aux", TorchvisionDeepLabV3, 42_004_074),
+    ("deeplabv3_resnet101_aux", lambda: TorchvisionDeepLabV3(backbone="resnet101"), 60_996_202),
+    ("deeplabv3_mnv3_aux", lambda: TorchvisionDeepLabV3(backbone="mobilenet_v3_large"), 11_029_328),
+    ("lraspp_mnv3", LRASPP, 3_221_538)])
+def test_keys_and_shapes_are_torchvisions(name, make, parameters):
+    net = make()
+    assert net.num_parameters() == parameters
+    assert list(shapes(net).items()) == list(keys(name).items())
+
+
+def rates(module):
+    return [m.dilation[0] for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+
+
+@pytest.mark.parametrize(("options", "third", "fourth", "aspp"), [
+    ({}, [1] * 6, [2, 4, 8], [6, 12, 18]), ({"output_stride": 8}, [2] * 6, [4, 8, 16], [12, 24, 36]),
+    ({"multi_grid": (1, 1, 1)}, [1] * 6, [2] * 3, [6, 12, 18])])
+@pytest.mark.parametrize("make", [DeepLabV3, DeepLabV3Plus])
+def test_rates_of_the_paper(make, options, third, fourth, aspp):
+    net = make(**options)
+    head = net.classifier.aspp if make is DeepLabV3Plus else net.classifier[0]
+    assert rates(net.backbone.layer3) == third
+    assert rates(net.backbone.layer4) == fourth
+    assert rates(head) == aspp
+
+
+def test_the_cascade_goes_on_at_twice_the_rate():
+    net = DeepLabV3(cascade=3)
+    assert [rates(getattr(net.backbone, f"layer{k}")) for k in (4, 5, 6, 7)] == [
+        [2, 4, 8], [4, 8, 16], [8, 16, 32], [16, 32, 64]]
+    with ts.no_grad():
+        features = net.eval().backbone(images(1, 33, 49))["out"]
+    assert features.shape == (1, 2048, 3, 4)         # none of the copies strides
+
+
+@pytest.mark.parametrize("make", [lambda: LRASPP(num_classes=5), lambda: DeepLabV3(3, 5, "mobilenet_v3_large"),
+                                  lambda: DeepLabV3Plus(3, 5, "mobilenet_v2", output_stride=8)])
+@pytest.mark.parametrize("size", [(1, 1), (33, 46)])
+def test_logits_have_the_size_of_the_image(make, size):
+    net = make().eval()
+    with ts.no_grad():
+        assert net(images(1, *size)).shape == (1, 5, *size)
+    assert net.output_size(size) == size
+
+
+def test_an_auxiliary_head_speaks_in_training_only():
+    net = DeepLabV3(3, 4, "mobilenet_v2", aux=True)
+    x = images(2, 33, 40)
+    terms = net(x)
+    assert [(t.name, t.scores.shape, t.weight) for t in terms] == [("out", (2, 4, 33, 40), 1.0),
+                                                                  ("aux", (2, 4, 33, 40), 0.5)]
+    assert net.eval()(x).shape == (2, 4, 33, 40)
+    assert DeepLabV3(3, 4, "mobilenet_v2")(x).shape == (2, 4, 33, 40)
+
+
+def test_image_pooling_refuses_a_batch_of_one_unless_its_statistics_are_frozen():
+    net = DeepLabV3(3, 4, "mobilenet_v2")
+    x = images(1, 64, 64)
+    with pytest.raises(ShapeError, match=r"ASPP's image pooling: .* batches of 2 or more, or .*frozen_norm=True"):
+        net(x)
+    nn.freeze_norm(net)
+    before = net.state_dict()
+    (net(x) ** 2).sum().backward()
+    after = net.state_dict()
+    assert all(np.array_equal(before[key], after[key]) for key in before)
+    assert not any(p.requires_grad for m in net.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters())
+    assert net.classifier[0].convs[4][1].weight.grad is not None
+
+
+@pytest.mark.parametrize(("make", "error", "text"), [
+    (lambda: DeepLabV3(backbone="vgg19"), ArgumentError,
+     "backbone 'vgg19': legal: resnet50, resnet101, mobilenet_v2, mobilenet_v3_large"),
+    (lambda: DeepLabV3(backbone="mobilenet_v2", cascade=3), ArgumentError,
+     "DeepLabV3: cascade 3 with backbone 'mobilenet_v2'; needs a ResNet"),
+    (lambda: DeepLabV3(backbone="mobilenet_v3_large", output_stride=8), ArgumentError,
+     "MobileNetV3: output_stride 8; legal: 16, 32"),
+    (lambda: LRASPP()(np.zeros((1, 1, 8, 8), np.float32)), ShapeError,
+     "LRASPP: input of shape (1, 1, 8, 8); needs (N, 3, H, W)"),
+    (lambda: LRASPP().output_size((0, 5)), ShapeError, "LRASPP: input size 0 in H: needs at least 1")])
+def test_errors(make, error, text):
+    with pytest.raises(error) as caught:
+        make()
+    assert str(caught.value) == text

@@ -1,0 +1,46 @@
+"""The loss of several scores is the sum of their losses, each by masks on its own grid."""
+
+import numpy as np
+import pytest
+
+import tinyseg.functional as F
+from tinyseg.autograd import Tensor
+from tinyseg.data import Batch
+from tinyseg.models.segmenter import Scored
+from tinyseg.training.loss import build_loss, shrunk
+
+
+def scores(*shape, seed=0):
+    return Tensor(np.random.default_rng(seed).standard_normal(shape), requires_grad=True)
+
+
+def batch(n, h, w, classes=3):
+    rng = np.random.default_rng(5)
+    return Batch(np.zeros((n, 3, h, w), np.float32), rng.integers(0, classes, (n, h, w)), None,
+                 tuple(map(str, range(n))), ((h, w),) * n)
+
+
+def test_weighted_sum():
+    one, other, data = scores(2, 3, 9, 12), scores(2, 3, 9, 12, seed=1), batch(2, 9, 12)
+    value = build_loss("ce")((Scored("out", one), Scored("aux", other, 0.5)), data)
+    expected = F.cross_entropy(one, data.masks) + 0.5 * F.cross_entropy(other, data.masks)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_coarse_scores_are_judged_by_masks_at_their_cells():
+    coarse, data = scores(1, 3, 5, 6), batch(1, 33, 41)
+    value = build_loss("ce")((Scored("out", coarse, align_corners=True),), data)
+    assert value.item() == pytest.approx(F.cross_entropy(coarse, data.masks[:, ::8, ::8]).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "cells"), [(33, 5), (32, 4), (45, 6), (7, 7), (5, 1), (1, 1), (3, 6)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_labels_are_taken_where_interpolation_puts_the_cells(n, cells, align_corners):
+    """A ramp, interpolated to the coarse grid, is what the nearest pixel's value rounds."""
+    ramp = np.arange(n, dtype=np.float64)
+    if align_corners:
+        where = np.zeros(1) if cells == 1 else np.arange(cells) * (n - 1) / (cells - 1)
+    else:
+        where = (np.arange(cells) + 0.5) * n / cells - 0.5
+    found = shrunk(np.broadcast_to(ramp, (1, 2, n)), (2, cells), align_corners)[0, 0]
+    assert np.all(np.abs(found - where) <= 0.5)
