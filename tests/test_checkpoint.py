@@ -110,7 +110,7 @@ def test_a_foreign_file_is_named_as_such(tmp_path):
     from safetensors.numpy import save_file
     path = tmp_path / "foreign.safetensors"
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(CheckpointError, match=r"no checkpoint of tinyseg; .*load_state_dict"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of tinyseg; .*read_weights"):
         load_checkpoint(path)
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"nn", "optim", "checkpoint"},
     {"models", "draw"},
     {"inference"},
-    {"training", "verify", "bench", "convert"},
+    {"training", "verify", "bench", "interop"},
     {"cli", "explore"},
 ]
 FLOOR = {room: n for n, rooms in enumerate(FLOORS) for room in rooms}

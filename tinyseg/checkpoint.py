@@ -66,7 +66,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, 
             header = file.metadata() or {}
             if header.get("format") != _FORMAT or "metadata" not in header:
                 raise CheckpointError(f"{path}: a safetensors file, but no checkpoint of tinyseg; "
-                                      "foreign weights go in through Module.load_state_dict")
+                                      "tinyseg.interop.read_weights reads foreign weights")
             if int(header["version"]) > _VERSION:
                 raise CheckpointError(f"{path}: checkpoint version {header['version']}, this tinyseg reads up to "
                                       f"{_VERSION}; update tinyseg")
