@@ -18,7 +18,7 @@ from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
 from tinyseg.inference.views import averaged
 from tinyseg.metrics import ConfusionMatrix
-from tinyseg.nn import Module
+from tinyseg.nn import Module, init
 
 __all__ = ["Evaluation", "Prediction", "Predictor", "ahead", "checkpoint_of"]
 
@@ -75,7 +75,8 @@ class Predictor:
         _, weights = split_prefix(state, "optimizer")
         try:
             spec = metadata["model"]
-            model = models.build(spec["name"], spec["in_channels"], spec["num_classes"], **spec["options"])
+            with init.skipped():
+                model = models.build(spec["name"], spec["in_channels"], spec["num_classes"], **spec["options"])
             classes = tuple(metadata["classes"])
             palette = np.array(metadata["palette"], np.uint8).reshape(256, 3)
             normalize = Normalize(*(tuple(metadata["normalize"][key]) for key in ("mean", "std")))

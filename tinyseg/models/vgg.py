@@ -6,6 +6,8 @@ shapes are torchvision's: `features.0.weight` ... `classifier.6.bias`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tinyseg import nn
 from tinyseg.autograd import Tensor
 from tinyseg.errors import ArgumentError
@@ -16,13 +18,14 @@ __all__ = ["STAGES", "VGG16", "stages"]
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def stages(in_channels: int, norm: str | None, pool: bool = True) -> list[list[nn.Module]]:
+def stages(in_channels: int, norm: str | None, pool: bool = True,
+           dilations: Sequence[int] = (1, 1, 1, 1, 1)) -> list[list[nn.Module]]:
     """The layers of each stage: convolution, normalisation if any, ReLU; the pooling last."""
     found = []
-    for channels in STAGES:
+    for channels, dilation in zip(STAGES, dilations, strict=True):
         layers: list[nn.Module] = []
         for outputs in channels:
-            layers.append(nn.Conv2d(in_channels, outputs, 3, padding=1))
+            layers.append(nn.Conv2d(in_channels, outputs, 3, padding=dilation, dilation=dilation))
             if norm == "batch":
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.ReLU())

@@ -7,6 +7,8 @@ xavier  variance 2 / (fan_in + fan_out): for layers without (Glorot & Bengio, 20
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,20 @@ from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.functional import random
 
 __all__ = ["bilinear_", "bilinear_kernel", "constant_", "fans", "he_normal_", "he_uniform_", "kaiming_normal_",
-           "kaiming_uniform_", "normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"]
+           "kaiming_uniform_", "normal_", "skipped", "uniform_", "xavier_normal_", "xavier_uniform_", "zeros_"]
+
+_skips = 0                                           # how many `skipped` blocks are open
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Leave the tensors of this block as they are: for a net whose weights are about to be loaded, or do not matter."""
+    global _skips
+    _skips += 1
+    try:
+        yield
+    finally:
+        _skips -= 1
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
@@ -32,19 +47,19 @@ def fans(weight: Tensor) -> tuple[int, int]:
 
 
 def constant_(tensor: Tensor, value: float) -> Tensor:
-    return _fill(tensor, value)
+    return _fill(tensor, lambda: value)
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    return _fill(tensor, 0)
+    return _fill(tensor, lambda: 0)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    return _fill(tensor, random.generator.normal(mean, std, tensor.shape))
+    return _fill(tensor, lambda: random.generator.normal(mean, std, tensor.shape))
 
 
 def uniform_(tensor: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    return _fill(tensor, random.generator.uniform(low, high, tensor.shape))
+    return _fill(tensor, lambda: random.generator.uniform(low, high, tensor.shape))
 
 
 def kaiming_normal_(weight: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "relu") -> Tensor:
@@ -99,7 +114,7 @@ def bilinear_(weight: Tensor) -> Tensor:
     values = np.zeros(weight.shape)
     channels = np.arange(weight.shape[0])
     values[channels, channels % weight.shape[1]] = tent
-    return _fill(weight, values)
+    return _fill(weight, lambda: values)
 
 
 def _he_deviation(weight: Tensor, a: float, mode: str, nonlinearity: str) -> float:
@@ -111,7 +126,8 @@ def _he_deviation(weight: Tensor, a: float, mode: str, nonlinearity: str) -> flo
     return gains[nonlinearity] / math.sqrt(fans(weight)[mode == "fan_out"])
 
 
-def _fill(tensor: Tensor, values: Any) -> Tensor:
-    with no_grad(), tensor.writing() as array:
-        array[...] = values
+def _fill(tensor: Tensor, values: Callable[[], Any]) -> Tensor:
+    if not _skips:
+        with no_grad(), tensor.writing() as array:
+            array[...] = values()
     return tensor
