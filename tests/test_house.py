@@ -17,7 +17,7 @@ FLOORS = [
     {"kernels", "data", "metrics"},
     {"functional", "machine"},
     {"nn", "optim", "checkpoint"},
-    {"models", "draw"},
+    {"models", "draw", "crf"},
     {"inference"},
     {"training", "verify", "bench", "interop"},
     {"cli", "explore"},

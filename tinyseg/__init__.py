@@ -39,8 +39,8 @@ try:
 except _PackageNotFoundError:                        # a checkout that was never installed
     __version__ = "0+unknown"
 
-_ROOMS = ("arithmetic", "autograd", "checkpoint", "data", "draw", "functional", "inference", "interop", "kernels",
-          "metrics", "models", "nn", "optim", "training")
+_ROOMS = ("arithmetic", "autograd", "checkpoint", "crf", "data", "draw", "functional", "inference", "interop",
+          "kernels", "metrics", "models", "nn", "optim", "training")
 
 __all__ = ["Function", "Tensor", "as_tensor", "cat", "clip", "concatenate", "enable_grad", "exp", "gradcheck",
            "gradcheck_directional", "get_float32_matmul_precision", "is_grad_enabled", "log", "manual_seed", "matmul",

@@ -5,7 +5,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["cache_folder", "facts"]
+from tinyseg.errors import ArgumentError
+
+__all__ = ["available_memory", "cache_folder", "expect_room", "facts"]
 
 # What the vector kernels ask for, widest first; LLVM's names.
 _FEATURES = ("amx-bf16", "amx-tile", "avx512bf16", "avx512f", "avx2", "fma", "neon")
@@ -40,6 +42,23 @@ def cache_folder() -> str:
     if numba.config.DISABLE_JIT:
         return "not used"
     return numba.config.CACHE_DIR or im2col._gather.stats.cache_path
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) * 1024
+    except (OSError, StopIteration):
+        return None
+
+
+def expect_room(operation: str, needed: int, advice: str) -> None:
+    """Raise ArgumentError when `needed` bytes are more than can be had: a word now, not a machine that stands still."""
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ArgumentError(f"{operation}: takes {needed / 2**30:.1f} GiB of memory, and {available / 2**30:.1f} GiB "
+                            f"are free. {advice}")
 
 
 def _version(package: str) -> str:
