@@ -92,7 +92,8 @@ def zip_file(value, storages, root="archive", compression=zipfile.ZIP_STORED, **
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
         archive.writestr(f"{root}/data.pkl", pickled(value))
-        for name, data in {"version": b"3\n", **members, **{f"data/{key}": data for key, data in storages.items()}}.items():
+        stored = {f"data/{key}": data for key, data in storages.items()}
+        for name, data in {"version": b"3\n", **members, **stored}.items():
             archive.writestr(f"{root}/{name}", data)
     return out.getvalue()
 

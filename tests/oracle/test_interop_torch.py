@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from torch_files import STORAGES, data_of, dict_of, one_tensor, storage, stream_file, tar_file, tensor, text
 
+from tinyseg import models
 from tinyseg.errors import CheckpointError
-from tinyseg.interop import read_weights
+from tinyseg.interop import read_weights, write_weights
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.oracle
@@ -127,3 +129,39 @@ def test_views_put_together_by_hand(tmp_path):
 
 def load(path):
     return torch.load(path, weights_only=False, map_location="cpu")
+
+
+# -- what we write -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "bfloat16"])
+def test_torch_loads_what_we_write(tmp_path, dtype, mmap):
+    state = {"a": np.arange(6).reshape(2, 3).astype(dtype), "one": np.array(1, dtype), "none": np.ones((2, 0), dtype),
+             "turned": np.arange(6).reshape(2, 3).astype(dtype).T, "Straße/空": np.ones(1, dtype)}
+    write_weights(tmp_path / "x.pth", state)
+    found = torch.load(tmp_path / "x.pth", weights_only=True, mmap=mmap)
+    assert isinstance(found, OrderedDict)
+    assert list(found) == list(state)
+    for name, array in state.items():
+        assert str(found[name].dtype) == f"torch.{dtype}"
+        np.testing.assert_array_equal(found[name].numpy(), array)
+        assert found[name].shape == array.shape
+
+
+def test_a_net_goes_there_and_back(tmp_path):
+    ours = models.build("unet", 3, 2, base_channels=2)
+    write_weights(tmp_path / "ours.pth", ours.state_dict())
+    theirs = torch.load(tmp_path / "ours.pth", weights_only=True)
+    torch.save(theirs, tmp_path / "theirs.pth")
+    back = read_weights(tmp_path / "theirs.pth").arrays
+    assert all(np.array_equal(back[name], array) for name, array in ours.state_dict().items())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(state=st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), st.sampled_from(
+    [d for d in DTYPES if d != "bfloat16"]).flatmap(lambda d: arrays(d, array_shapes(min_dims=0, min_side=0,
+                                                                                   max_side=4))), max_size=4))
+def test_torch_loads_any_state(tmp_path, state):
+    write_weights(tmp_path / "x.pth", state)
+    found = torch.load(tmp_path / "x.pth", weights_only=True)
+    assert list(found) == list(state)
+    assert all(np.array_equal(found[name].numpy(), a, equal_nan=a.dtype.kind == "f") for name, a in state.items())

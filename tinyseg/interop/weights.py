@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from tinyseg.checkpoint import load_checkpoint
 from tinyseg.errors import ArgumentError, CheckpointError, about
+from tinyseg.interop.layouts import standard_names
 from tinyseg.interop.tensors import ElementType, StoredTensor, decode
 from tinyseg.interop.torch_file import intact_archive, open_stream, open_tar, open_zip
 
-__all__ = ["Weights", "read_weights"]
+__all__ = ["Weights", "read_weights", "rename_weights"]
 
 _SAFE = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
          "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -69,6 +70,15 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
             raise CheckpointError(f"cannot be read ({error.strerror or error}); name a file of weights") from error
         except MemoryError as error:
             raise CheckpointError("holds more than this machine's memory") from error
+
+
+def rename_weights(weights: Weights) -> tuple[Weights, str]:
+    """(the same under the names that tinyseg's nets have for them, whose names they were or "")."""
+    names, layout = standard_names(weights.arrays)
+    if len(set(names.values())) < len(names):
+        raise CheckpointError("two names would become the same; leave them as they are")
+    return replace(weights, arrays={names[name]: array for name, array in weights.arrays.items()},
+                   dtypes={names[name]: dtype for name, dtype in weights.dtypes.items()}), layout
 
 
 def _read(path: Path, file: BinaryIO, size: int, key: str | None) -> Weights:

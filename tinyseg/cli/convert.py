@@ -1,0 +1,74 @@
+"""`tinyseg convert` and `tinyseg inspect`: weights from elsewhere, without PyTorch."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["convert", "inspect"]
+
+Source = Annotated[Path, typer.Argument(
+    help="Weights: .pth, .pt, .th, .safetensors, .npz, or a checkpoint of tinyseg; the content decides.")]
+Key = Annotated[str | None, typer.Option(
+    help="Which dict, in a file of several, say ema or models.teacher; the usual names are found.")]
+
+
+def convert(
+    weights: Source,
+    to: Annotated[Path, typer.Option(help="The file to write; its suffix is its format: .safetensors, .pth, .npz.")],
+    key: Key = None,
+    rename: Annotated[bool, typer.Option(
+        "--rename", help="Give tensors the names that tinyseg's nets have for them.")] = False,
+) -> None:
+    """Write weights in another format: those of PyTorch for safetensors and NumPy, and the reverse.
+
+    Nothing in the file is executed: a .pth that would run code is refused. bfloat16 becomes float32.
+    """
+    from tinyseg.interop import read_weights, rename_weights, write_weights
+    found = read_weights(weights, key)
+    if rename:
+        found, layout = rename_weights(found)
+        print(f"names of {layout} turned into tinyseg's" if layout else "names without the prefixes of wrappers")
+    write_weights(to, found.arrays)
+    print(f"{to}: {len(found.arrays)} tensors, {found.num_parameters:,} numbers, from {found.kind}"
+          + (f", dict {found.key!r}" if found.key else ""))
+
+
+def inspect(
+    weights: Source,
+    key: Key = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a file of weights holds: tensors, shapes, types, and which net they look like."""
+    from tinyseg.interop import guess_architecture, read_weights
+    found = read_weights(weights, key)
+    shapes = {name: array.shape for name, array in found.arrays.items()}
+    learned = sum(a.size for name, a in found.arrays.items() if not name.endswith(_STATISTICS))
+    facts: dict[str, Any] = {
+        "file": str(weights), "kind": found.kind, "dict": found.key, "tensors": len(shapes), "parameters": learned,
+        "running statistics": found.num_parameters - learned, "architecture": guess_architecture(shapes),
+        **{f"value {name}": value for name, value in found.notes.items()}}
+    if as_json:
+        print(json.dumps({**facts, "names": {name: {"shape": shape, "dtype": found.dtypes[name]}
+                                             for name, shape in shapes.items()}}, indent=2))
+        return
+    rows = [(_printable(name), "x".join(map(str, shape)) or "-", found.dtypes[name]) for name, shape in shapes.items()]
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
+    for name, shape, dtype in rows:
+        print(f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {dtype}")
+    print()
+    for name, value in facts.items():
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _printable(str(value))
+        if name == "architecture":
+            shown = shown or "not one that is known"
+        if shown:
+            print(f"{_printable(name):<20}{shown[:200]}")
+
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _printable(text: str) -> str:
+    """A name of a file may hold anything, also what moves the cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
