@@ -1,7 +1,8 @@
 """`tinyseg train`."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +15,8 @@ DATA, NET, AUGMENT, OPTIM, RUN = "Data", "Net", "Augmentation", "Loss and optimi
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="The net: [bold]unet[/bold].")] = "unet",
+    model: Annotated[str, typer.Argument(help="The net: [bold]unet[/bold], [bold]deeplab_v3[/bold] ...; "
+                                              "[bold]tinyseg models[/bold] lists them.")] = "unet",
     # -- data
     images: Annotated[Path | None, typer.Option(help="Folder of training images.", rich_help_panel=DATA)] = None,
     masks: Annotated[Path | None, typer.Option(
@@ -45,17 +47,25 @@ def train(
     resize: Annotated[str | None, typer.Option(
         help="Bring every image to HxW, or its shorter side to N.", rich_help_panel=DATA)] = None,
     # -- net
-    base_channels: Annotated[int, typer.Option(
-        min=1, help="Channels of the first stage; each stage doubles them.", rich_help_panel=NET)] = 64,
-    depth: Annotated[int, typer.Option(min=1, help="How often the size is halved.", rich_help_panel=NET)] = 4,
-    padding: Annotated[str, typer.Option(
-        help="same: any size, output as large as the input; valid: the paper's, the output is smaller.",
-        rich_help_panel=NET)] = "same",
-    up: Annotated[str, typer.Option(help="transposed (learned) or bilinear up-sampling.",
-                                    rich_help_panel=NET)] = "transposed",
-    norm: Annotated[str, typer.Option(help="batch, or none.", rich_help_panel=NET)] = "batch",
-    dropout: Annotated[float, typer.Option(
-        min=0, max=0.95, help="Probability at the end of the contracting path.", rich_help_panel=NET)] = 0.0,
+    option: Annotated[list[str] | None, typer.Option(
+        "--option", "-o", metavar="NAME=VALUE", rich_help_panel=NET,
+        help="An option of the net, for example output_stride=8 or backbone=resnet101; may be repeated. "
+             "[bold]tinyseg models NET[/bold] lists them.")] = None,
+    base_channels: Annotated[int | None, typer.Option(
+        min=1, help="U-Net: channels of the first stage; each stage doubles them.", rich_help_panel=NET)] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="U-Net: how often the size is halved.",
+                                              rich_help_panel=NET)] = None,
+    padding: Annotated[str | None, typer.Option(
+        help="U-Net: same: any size, output as large as the input; valid: the paper's, the output is smaller.",
+        rich_help_panel=NET)] = None,
+    up: Annotated[str | None, typer.Option(help="U-Net: transposed (learned) or bilinear up-sampling.",
+                                           rich_help_panel=NET)] = None,
+    norm: Annotated[str | None, typer.Option(help="U-Net: batch, or none.", rich_help_panel=NET)] = None,
+    dropout: Annotated[float | None, typer.Option(
+        min=0, max=0.95, help="Probability, in nets that have it.", rich_help_panel=NET)] = None,
+    frozen_norm: Annotated[bool, typer.Option(
+        "--frozen-norm", help="Keep batch normalisations as they are, for small batches on trained weights.",
+        rich_help_panel=NET)] = False,
     init: Annotated[Path | None, typer.Option(
         help="Begin with the weights of this run, or checkpoint, of the same net.", rich_help_panel=NET)] = None,
     # -- augmentation
@@ -145,8 +155,11 @@ def train(
     augment = training.AugmentConfig(
         scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=_size(crop, "crop"), flip=flip,
         vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
-    options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up,
-               "norm": None if norm == "none" else norm, "dropout": dropout}
+    options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up, "norm": norm,
+               "dropout": dropout, "frozen_norm": frozen_norm or None}
+    options = {name: value for name, value in options.items() if value is not None} | _options(option or [])
+    if options.get("norm") == "none":
+        options["norm"] = None
     optim = training.OptimConfig(
         optimizer=optimizer, learning_rate=lr, momentum=momentum, weight_decay=weight_decay, schedule=schedule,
         warmup=warmup, clip_norm=clip_norm, loss=loss, label_smoothing=label_smoothing,
@@ -163,6 +176,20 @@ def train(
 def _text(path: Path | None) -> str | None:
     """Absolute, so that a run can be resumed from anywhere."""
     return None if path is None else str(path.absolute())
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """'name=value', each value a number, true, false, null, a list, or else text."""
+    options = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ArgumentError(f"--option {text}: needs NAME=VALUE, for example output_stride=8")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
 
 
 def _classes(value: str | None) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ convolutions needs its margin; a padded net has margin 0 for the whole image, an
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -34,13 +35,14 @@ class Tiling:
              overlap: int = 32) -> Tiling:
         """For an image of `size`.
 
-        tile      size of the input tiles; by default the whole image (for a valid net the legal size that covers it,
-                  at most 572)
+        tile      size of the input tiles; by default the legal size that covers the image: itself for most nets, for a
+                  valid net at most 572
         overlap   pixels that a padded net's tiles share with what lies around them on each side
         """
         shrinks = getattr(model, "padding", "same") == "valid"
         if tile is None and not shrinks:
-            return cls(size, (0, 0))
+            legal = getattr(model, "legal_sizes", range(1, sys.maxsize))
+            return cls(tuple(_above(legal, n) for n in size), (0, 0))
         inputs = pair(tile, "tile") if tile is not None else tuple(_covering(model, n) for n in size)
         if shrinks:
             output = model.output_size(inputs)
@@ -87,6 +89,11 @@ def centre(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle `size` (H, W) of the last two axes, as a view: what a smaller output belongs to."""
     top, left = ((n - want) // 2 for n, want in zip(array.shape[-2:], size, strict=True))
     return array[..., top:top + size[0], left:left + size[1]]
+
+
+def _above(legal: range, n: int) -> int:
+    """The smallest legal size that is no less than n; n itself where it is too small, for the net to refuse."""
+    return n if n < legal.start else n + (legal.start - n) % legal.step
 
 
 def _covering(model: Module, length: int, limit: int = 572) -> int:

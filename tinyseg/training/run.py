@@ -70,6 +70,9 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     training, validation = open_data(config.data, listener.told)
     classes = tuple(training.classes)
     channels = config.data.channels
+    if config.model.name in models.names("classification"):
+        raise ArgumentError(f"train: {config.model.name} classifies whole images; "
+                            f"nets that segment: {', '.join(models.names())}")
     tinyseg.manual_seed(config.seed)
     model = models.build(config.model.name, channels, len(classes), **config.model.options)
     # A size that the net cannot take should be said before anything is written.
