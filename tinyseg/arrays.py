@@ -9,9 +9,19 @@ from typing import Any
 
 from tinyseg.errors import ArgumentError
 
-__all__ = ["Array", "device_of", "is_array", "namespace"]
+__all__ = ["Array", "Layout", "device_of", "is_array", "namespace"]
 
 Array = Any          # an ndarray, or whatever else answers __array_namespace__
+
+
+class Layout:
+    """An array whose elements lie in an order that only some kernels read; everybody else asks for `plain()`.
+
+    It has the shape, ndim, dtype and device of the array that it stands for.
+    """
+
+    def plain(self) -> Array:
+        raise NotImplementedError
 
 
 def namespace(*arrays: Array) -> Any:

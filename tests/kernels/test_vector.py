@@ -24,6 +24,7 @@ from tinyseg.kernels.cpu.vector import (
     add_tile,
     bf16,
     deinterleave,
+    evens,
     fma,
     fma_rows,
     gather,
@@ -35,6 +36,7 @@ from tinyseg.kernels.cpu.vector import (
     magnitude,
     maximum,
     minimum,
+    odds,
     outer_add,
     outer_add_down,
     pair,
@@ -127,23 +129,23 @@ def test_a_product_and_a_sum_are_rounded_at_most_twice(x):
 def _bits(x, out):
     a, b = load(x, 0), load(x, LANES)
     for k, v in enumerate((bf16(a), pair(a, b), words(a, b), straddle(a, b), magnitude(splat(0), a),
-                           magnitude(magnitude(splat(0), a), b))):
+                           magnitude(magnitude(splat(0), a), b), evens(a), odds(a))):
         store(out, k * LANES, v)
 
 
 @given(vectors(2))
 def test_bits(x):
-    out = blank(6 * LANES)
+    out = blank(8 * LANES)
     x[np.abs(x) < 2**-126] = 0                       # `words` may lose denormals
     out = both(_bits, x, out)
-    for compiled, plain in zip(*(o.reshape(6, LANES) for o in out), strict=True):
+    for compiled, plain in zip(*(o.reshape(8, LANES) for o in out), strict=True):
         np.testing.assert_array_equal(compiled.view(np.uint32), plain.view(np.uint32))
 
 
 @given(vectors(2))
 def test_magnitude_loses_nothing(x):
     with np.errstate(all="ignore"):
-        largest = both(_bits, x, blank(6 * LANES))[0][5 * LANES:]
+        largest = both(_bits, x, blank(8 * LANES))[0][5 * LANES:6 * LANES]
     np.testing.assert_array_equal(largest, np.maximum(abs(x[:LANES]), abs(x[LANES:])))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyseg.arrays import Array, namespace
+from tinyseg.arrays import Array, Layout, namespace
 from tinyseg.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -100,9 +100,11 @@ class Function:
     `forward` returns one array, or a tuple for several outputs.  `backward` takes one cotangent for each output (zeros
     where none arrived) and returns one gradient for each input, `None` where there is none.
     `self.needs_grad[i]` says whether input i wants its gradient.
+    Where nothing is recorded, a Function that `takes_layouts` is given arrays as they lie, and may return them so.
     """
 
     needs_grad: tuple[bool, ...] = ()
+    takes_layouts = False
 
     def forward(self, *arrays: Any) -> Any:
         raise NotImplementedError(f"{self}.forward")
@@ -126,7 +128,8 @@ class Function:
         recording = is_grad_enabled() and any(self.needs_grad)
         self._saves = recording
 
-        result = self.forward(*(t._array for t in tensors))
+        as_they_lie = self.takes_layouts and not recording
+        result = self.forward(*(t._storage if as_they_lie else t._array for t in tensors))
 
         arrays = result if isinstance(result, tuple) else (result,)
         self._expect_arrays("forward", arrays)
@@ -149,7 +152,7 @@ class Function:
         if requires_grad:
             output.grad_fn, output._output_index = self, k
         for t in self.inputs:                      # a view: a change of one is a change of the other
-            if _overlap(t._array, output._array):
+            if _overlap(t._storage, output._storage):
                 output._version = t._version
         return output
 
@@ -275,4 +278,4 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _overlap(a: Array, b: Array) -> bool:
-    return a is b or bool(np.may_share_memory(a, b))
+    return a is b or (not (isinstance(a, Layout) or isinstance(b, Layout)) and bool(np.may_share_memory(a, b)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyseg.arrays import Array, device_of, namespace
+from tinyseg.arrays import Array, Layout, device_of, namespace
 from tinyseg.autograd.function import Function, Version, backward, is_grad_enabled
 from tinyseg.errors import ArgumentError, DTypeError, GraphError, ShapeError
 
@@ -26,7 +27,7 @@ class Tensor:
     requires_grad    whether `backward` should leave a gradient in `grad`.
     """
 
-    __slots__ = ("__weakref__", "_array", "_output_index", "_retains_grad", "_version", "grad", "grad_fn",
+    __slots__ = ("__weakref__", "_output_index", "_retains_grad", "_storage", "_version", "grad", "grad_fn",
                  "requires_grad")
     __array_priority__ = 1000                        # ndarray + Tensor is a Tensor
     __array_ufunc__ = None
@@ -38,7 +39,7 @@ class Tensor:
             raise DTypeError(f"tensor: dtype {array.dtype} is not taken; legal: {', '.join(_DTYPES)}")
         if requires_grad and not _is_float(array):
             raise DTypeError(f"tensor: only float32 and float64 can require a gradient, not {array.dtype}")
-        self._array = array
+        self._storage = array
         self._version = Version()
         self._output_index = 0
         self._retains_grad = False
@@ -49,19 +50,19 @@ class Tensor:
     # -- what it is ----------------------------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._array.shape
+        return self._storage.shape
 
     @property
     def ndim(self) -> int:
-        return self._array.ndim
+        return self._storage.ndim
 
     @property
     def dtype(self) -> np.dtype:
-        return self._array.dtype
+        return self._storage.dtype
 
     @property
     def device(self) -> str:
-        return device_of(self._array)
+        return device_of(self._storage)
 
     @property
     def is_leaf(self) -> bool:
@@ -71,10 +72,10 @@ class Tensor:
         return self.shape if axis is None else self.shape[axis]
 
     def numel(self) -> int:
-        return self._array.size
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
-        return len(self._array)
+        return self.shape[0] if self.ndim else len(self._array)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -100,6 +101,17 @@ class Tensor:
         return self._array.tolist()
 
     # -- the array ------------------------------------------------------------------------------------------------
+    @property
+    def _array(self) -> Array:
+        """The array; another layout becomes one when somebody first wants it."""
+        if isinstance(self._storage, Layout):
+            self._storage = self._storage.plain()
+        return self._storage
+
+    @_array.setter
+    def _array(self, array: Array) -> None:
+        self._storage = array
+
     @property
     def data(self) -> Array:
         """The array, to read.  Writing goes through `writing()` or `t[...] = value`, which the graph can see."""

@@ -17,6 +17,8 @@ Size = int | Sequence[int]
 
 
 class _Convolution(Function):
+    takes_layouts = True
+
     def __init__(self, geometry: ConvGeometry, algorithm: str = "auto", relu: bool = False):
         self.geometry, self.algorithm, self.relu = geometry, algorithm, relu
 
@@ -43,7 +45,8 @@ class Conv2d(_Convolution):
     """y = C x + b.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ,    db = Σ dy."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        y = kernels.conv2d(x, weight, self.geometry, self.algorithm, bias, self.relu)
+        y = kernels.conv2d(x, weight, self.geometry, self.algorithm, bias, self.relu,
+                           blocked=not self._saves)
         return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
@@ -58,7 +61,8 @@ class ConvTranspose2d(_Convolution):
     """y = Cᵀ x + b: convolution with forward and backward exchanged.    dx = C dy,    dw = x · im2col(dy)ᵀ."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        y = kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm, bias, self.relu)
+        y = kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm, bias, self.relu,
+                                      blocked=not self._saves)
         return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:

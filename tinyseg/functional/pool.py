@@ -11,7 +11,7 @@ from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ShapeError, about
 from tinyseg.functional.checks import images
 from tinyseg.functional.resize import Resample2d
-from tinyseg.kernels import axis
+from tinyseg.kernels import axis, blocked
 from tinyseg.kernels.registry import run
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
@@ -20,17 +20,23 @@ Size = int | Sequence[int]
 
 
 class MaxPool2d(Function):
-    """y = x at the indices of the maxima.    dx gets dy there."""
+    """y = x at the indices of the maxima, given too if wanted.    dx gets dy there."""
 
-    def __init__(self, geometry: ConvGeometry, algorithm: str):
-        self.geometry, self.algorithm = geometry, algorithm
+    takes_layouts = True
 
-    def forward(self, x: Array) -> tuple[Array, Array]:
+    def __init__(self, geometry: ConvGeometry, algorithm: str, gives_indices: bool):
+        self.geometry, self.algorithm, self.gives_indices = geometry, algorithm, gives_indices
+
+    def forward(self, x: Array) -> Array | tuple[Array, Array]:
+        if not (self._saves or self.gives_indices) and self.algorithm == "auto":
+            y = blocked.max_pool2d(x, self.geometry)
+            if y is not None:
+                return y
         y, indices = run("max_pool2d", x, self.geometry, algorithm=self.algorithm)
         self.save(indices)
-        return y, indices
+        return (y, indices) if self.gives_indices else y
 
-    def backward(self, grad: Array, _: Array) -> Array:
+    def backward(self, grad: Array, _: Array | None = None) -> Array:
         indices, = self.saved
         return run("max_pool2d_grad", grad, indices, self.geometry, algorithm=self.algorithm)
 
@@ -50,9 +56,10 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     x = images("max_pool2d", x)
     with about("max_pool2d"):
         geometry = ConvGeometry.pooling(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-        y, indices = MaxPool2d(geometry, algorithm)(x)
+        result = MaxPool2d(geometry, algorithm, return_indices)(x)
     if not return_indices:
-        return y
+        return result
+    y, indices = result
     return y, indices.to("int64")
 
 

@@ -9,6 +9,7 @@ from tinyseg.arrays import Array
 from tinyseg.errors import ShapeError
 from tinyseg.kernels import convolutions, operations  # noqa: F401  they register all kernels
 from tinyseg.kernels.registry import Kernel, algorithms, find, register, run
+from tinyseg.precision import get_float32_matmul_precision
 
 __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register",
            "run"]
@@ -22,29 +23,41 @@ def autotune(enabled: bool = True) -> None:
 
 
 def conv2d(x: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto", bias: Array | None = None,
-           relu: bool = False) -> Array:
+           relu: bool = False, blocked: bool = False) -> Array:
     """y = C x.  x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, H', W').
 
-    bias    (O,), added to the result;    relu    cut it off below 0: both while it is at hand, where a kernel can
+    bias       (O,), added to the result
+    relu       cut it off below 0: both while it is at hand, where a kernel can
+    blocked    the result may be a `Blocked`, as x may in any case
     """
     _check("conv2d", geometry, x=x, weight=weight)
-    return run("conv2d", x, weight, geometry, algorithm=algorithm, bias=bias, relu=relu)
+    return _convolve("conv2d", x, weight, geometry, algorithm, bias, relu, blocked)
 
 
 def conv2d_input_grad(grad: Array, weight: Array, geometry: ConvGeometry, algorithm: str = "auto",
-                      bias: Array | None = None, relu: bool = False) -> Array:
+                      bias: Array | None = None, relu: bool = False, blocked: bool = False) -> Array:
     """x = Cᵀ y, transposed convolution.  grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W).
 
-    bias, relu    as for `conv2d`, of C channels
+    bias, relu, blocked    as for `conv2d`, of C channels
     """
     _check("conv2d_input_grad", geometry, grad=grad, weight=weight)
-    return run("conv2d_input_grad", grad, weight, geometry, algorithm=algorithm, bias=bias, relu=relu)
+    return _convolve("conv2d_input_grad", grad, weight, geometry, algorithm, bias, relu, blocked)
 
 
 def conv2d_weight_grad(grad: Array, x: Array, geometry: ConvGeometry, algorithm: str = "auto") -> Array:
     """d<C x, y>/dw.  grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w)."""
     _check("conv2d_weight_grad", geometry, grad=grad, x=x)
     return run("conv2d_weight_grad", grad, x, geometry, algorithm=algorithm)
+
+
+def _convolve(operation: str, x: Array, weight: Array, geometry: ConvGeometry, algorithm: str, bias: Array | None,
+              relu: bool, blocked: bool) -> Array:
+    y = None
+    if blocked and algorithm == "auto" and convolutions.suits_lines(operation, geometry, x, weight):
+        from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
+
+        y = convolve(operation, x, weight, geometry, bias, relu, split=get_float32_matmul_precision() == "high")
+    return run(operation, x, weight, geometry, algorithm=algorithm, bias=bias, relu=relu) if y is None else y
 
 
 def _check(operation: str, geometry: ConvGeometry, **arrays: Array) -> None:

@@ -9,7 +9,11 @@ computed by im2col.
 from functools import partial
 
 from tinyseg.arithmetic import ConvGeometry
+from tinyseg.arrays import Array, device_of
+from tinyseg.kernels import registry
+from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.registry import register
+from tinyseg.precision import permits
 
 __all__: list[str] = []
 
@@ -56,6 +60,18 @@ def _three_products_pay(operation: str, geometry: ConvGeometry, first: Shape, se
     few = operation != "conv2d_weight_grad" and channels * outputs <= 64 * 64 and _no_winograd(geometry) is None
     return _many_channels(operation, geometry, first, second) and not (
         few and _many_tiles(4, operation, geometry, first, second))
+
+
+def suits_lines(operation: str, geometry: ConvGeometry, x: Array, weight: Array) -> bool:
+    """Whether the result may be lines: the matrix unit may compute it, and fills them, or already has lines."""
+    if (device_of(x) != "cpu" or x.dtype != "float32" or geometry.groups != 1 or 0 in x.shape or registry.tuned
+            or not permits("high") or _no_matrix_unit(geometry)):
+        return False
+    _, outputs = _channels(operation, geometry, x.shape, weight.shape)
+    if isinstance(x, Blocked):
+        return x.split == (not permits("medium"))
+    return outputs % BLOCK == 0 and not (geometry.stride != (1, 1) and _perhaps_diagonal(
+        operation, geometry, x.shape, weight.shape))
 
 
 def _no_matrix_unit(geometry: ConvGeometry) -> str | None:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import device_of, is_array, namespace
+from tinyseg.arrays import Layout, device_of, is_array, namespace
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import permits
 
@@ -126,7 +126,12 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
 
 
 def plain(array: Any) -> Any:
-    """The array itself if it is C-contiguous, aligned, writable and in the machine's byte order, else a copy."""
+    """The array itself if it is C-contiguous, aligned, writable and in the machine's byte order, else a copy.
+
+    Of another layout the array that it stands for.
+    """
+    if isinstance(array, Layout):
+        return array.plain()
     if device_of(array) == "cuda":
         if not array.is_c_contiguous():
             raise ArgumentError(f"array of shape {array.shape} on 'cuda': needs C-contiguous; make it so before it "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import tinyseg.functional as F
 from tinyseg.arrays import namespace
 from tinyseg.autograd import Tensor, no_grad
 from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg.kernels.cpu.constants import promise
 from tinyseg.nn.module import Module, Parameter
 
 __all__ = ["BatchNorm2d", "GroupNorm", "freeze_norm"]
@@ -29,6 +32,7 @@ class BatchNorm2d(Module):
 
     frozen: bool = False
     takes_relu = True                                # forward(x, relu=True) also does what nn.ReLU would do next
+    _folded: tuple[list[Any], tuple[Tensor, Tensor]] | None = None
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True):
@@ -45,6 +49,7 @@ class BatchNorm2d(Module):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if keeps else None)
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        self._folded = None                          # its memory, if it goes on to train
         if x.ndim != 4 or x.shape[1] != self.num_features:
             raise ShapeError(f"BatchNorm2d: input of shape {x.shape}; needs (N, {self.num_features}, H, W)")
         momentum = self.momentum
@@ -69,7 +74,19 @@ class BatchNorm2d(Module):
         self.requires_grad_(False)
 
     def folded(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The weight (C, ...) and bias (C,) of a convolution whose result is its own normalised as in `eval()`."""
+        """The weight (C, ...) and bias (C,) of a convolution whose result is its own normalised as in `eval()`.
+
+        Kept until one of the numbers that they follow from changes.
+        """
+        sources = self.running_mean, self.running_var, self.weight, self.bias, bias, weight
+        state = [None if t is None else (t._array, t._version.count) for t in sources]
+        if self._folded is None or not _same(self._folded[0], state):
+            self._folded = state, self._fold(weight, bias)
+            for tensor in self._folded[1]:
+                promise(tensor._array)
+        return self._folded[1]
+
+    def _fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         xp, dtype = namespace(weight._array), weight.dtype
         values = [None if t is None else xp.astype(t._array, "float64")
                   for t in (self.running_mean, self.running_var, self.weight, self.bias, bias)]
@@ -93,6 +110,12 @@ def freeze_norm(module: Module) -> Module:
         if isinstance(part, BatchNorm2d):
             part.freeze()
     return module
+
+
+def _same(kept: list[Any], state: list[Any]) -> bool:
+    """The same arrays, not changed in between?"""
+    return all(a is b or (a is not None and b is not None and a[0] is b[0] and a[1] == b[1])
+               for a, b in zip(kept, state, strict=True))
 
 
 class GroupNorm(Module):

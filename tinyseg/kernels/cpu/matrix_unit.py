@@ -7,25 +7,29 @@ keeps the sums meanwhile.
 `split` chooses between three products of numbers split in two and one of rounded numbers; see `amx`.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import im2col, workspace
+from tinyseg.kernels.cpu.blocked import flat_lines
+from tinyseg.kernels.cpu.constants import once
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.matrix_unit_plan import (
-    BLOCK,
     OUTPUTS,
     Correlation,
     Layout,
     Part,
-    convolution,
-    transposed_convolution,
+    correlation,
 )
 from tinyseg.kernels.cpu.matrix_unit_product import (
     DIRECT,
+    LINES,
     SCATTERED,
     SCRATCH,
     STRETCH,
@@ -41,7 +45,8 @@ from tinyseg.kernels.cpu.matrix_unit_product import (
 )
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
-__all__ = ["conv2d", "conv2d_input_grad"]
+__all__ = ["Packed", "Target", "compute", "conv2d", "conv2d_input_grad", "extended", "extensions", "find_plan",
+           "largest_of", "pack_weights"]
 
 LINES_BYTES = 1 << 20                               # packed at a time, of a second-level cache of 2 MB
 _WEIGHTS_BYTES = 1 << 20                             # more are read once for each block of outputs
@@ -55,7 +60,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.n
     plan = find_plan("conv2d", geometry, weight.shape[1], len(weight) // geometry.groups, geometry.kernel_size, images,
                  split, num_threads())
     y = workspace.empty((len(x), len(weight), *geometry.output_size))
-    if _compute(plan, x, weight, y, bias, relu, geometry.groups):
+    if compute(plan, x, weight, y, bias, relu, geometry.groups):
         return y
     return _exactly(im2col.conv2d(x, weight, geometry), bias, relu)
 
@@ -65,19 +70,15 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
     """grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W): the transpose of `conv2d` in x."""
     outputs = weight.shape[1]
     plan = min((find_plan("conv2d_input_grad", geometry, len(weight) // geometry.groups, outputs, kernel,
-                          len(grad) * geometry.groups, split, num_threads()) for kernel in _extensions(geometry)),
+                          len(grad) * geometry.groups, split, num_threads()) for kernel in extensions(geometry)),
                key=lambda plan: plan.cost)
-    extended = weight
-    if plan.kernel != geometry.kernel_size:
-        extended = np.zeros((*weight.shape[:2], *plan.kernel), np.float32)
-        extended[..., :weight.shape[2], :weight.shape[3]] = weight
     x = workspace.empty((len(grad), outputs * geometry.groups, *geometry.input_size))
-    if _compute(plan, grad, extended, x, bias, relu, geometry.groups):
+    if compute(plan, grad, extended(weight, plan.kernel), x, bias, relu, geometry.groups):
         return x
     return _exactly(im2col.conv2d_input_grad(grad, weight, geometry), bias, relu)
 
 
-def _extensions(geometry: ConvGeometry) -> list[tuple[int, int]]:
+def extensions(geometry: ConvGeometry) -> list[tuple[int, int]]:
     """Kernel sizes to try for the transpose: zeros at the end give the phases of an axis the same taps, so that few
     outputs fill tiles, and neighbouring columns are computed together."""
     (k_h, k_w), (s_h, s_w) = geometry.kernel_size, geometry.stride
@@ -87,24 +88,35 @@ def _extensions(geometry: ConvGeometry) -> list[tuple[int, int]]:
     return list(dict.fromkeys([(k_h, k_w), (k_h, whole_w), (whole_h, whole_w)]))
 
 
+def extended(weight: np.ndarray, kernel: tuple[int, int]) -> np.ndarray:
+    """With zeros at the end of its taps."""
+    if weight.shape[2:] == kernel:
+        return weight
+    y = np.zeros((*weight.shape[:2], *kernel), np.float32)
+    y[..., :weight.shape[2], :weight.shape[3]] = weight
+    return y
+
+
 def _exactly(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
     if bias is not None:
         y += bias[:, None, None]
     return np.maximum(y, 0, out=y) if relu else y
 
 
-class _Packed:
+class Packed:
     """The tables of one part: whose weights go where, and which lines their taps read."""
 
-    def __init__(self, c: Correlation, part: Part, layout: Layout, patches: bool, split: bool):
+    def __init__(self, c: Correlation, part: Part, offsets: np.ndarray, patches: bool, split: bool, lines: bool):
+        """offsets: where each tap of the correlation reads, in lines from a position.  lines: is the result blocked?"""
         count = part.outputs.shape[1]
+        ordered = part.outputs[:, np.lexsort(part.outputs[[1, 3, 2]])] if lines else part.outputs    # by place, channel
         if patches:                                  # a "channel" for each tap and channel, and one tap
             inputs = part.inputs.T.reshape(1, -1)
             self.offsets = np.zeros(1, np.int64)
             self.tap_rows = np.zeros(1, np.int64)
         else:
             inputs = part.inputs
-            self.offsets = LINE * layout.offsets[part.taps]
+            self.offsets = LINE * offsets[part.taps]
             self.tap_rows = np.ascontiguousarray(c.taps[part.taps, 0])
         taps = len(inputs)
         self.blocks = -(-inputs.shape[1] // BLOCK)
@@ -112,13 +124,13 @@ class _Packed:
         table[:, :inputs.shape[1]] = inputs
         self.inputs = np.ascontiguousarray(table.reshape(taps, self.blocks, BLOCK).swapaxes(0, 1)).ravel()
         self.output_blocks = -(-count // OUTPUTS)
-        self.outputs = np.ascontiguousarray(np.pad(part.outputs, ((0, 0), (0, -count % OUTPUTS)), mode="edge"))
-        self.result = part.outputs
+        self.outputs = np.ascontiguousarray(np.pad(ordered, ((0, 0), (0, -count % OUTPUTS)), mode="edge"))
+        self.result = np.ascontiguousarray(ordered)
         self.tile = _TILE * (2 if split else 1)
         self.block_size = taps * self.blocks * self.tile                 # elements, for 16 outputs
         self.size = self.output_blocks * self.block_size
-        self.form = _form(c, part)
-        self.square = split and self.output_blocks % 2 == 0
+        self.form = LINES if lines else _form(c, part)
+        self.square = lines or (split and self.output_blocks % 2 == 0)
         self.work = taps * self.blocks * self.output_blocks * (3 if split else 1)     # products for each 16 positions
 
     def sums(self, positions: int) -> int:
@@ -142,8 +154,9 @@ class _Plan:
     cost    roughly, in cycles of one thread
     """
 
-    def __init__(self, c: Correlation, images: int, split: bool, threads: int, patches: bool, shifted: bool):
-        self.c, self.split, self.patches, self.shifted = c, split, patches, shifted
+    def __init__(self, c: Correlation, images: int, split: bool, threads: int, lines: bool, patches: bool,
+                 shifted: bool):
+        self.c, self.split, self.writes_lines, self.patches, self.shifted = c, split, lines, patches, shifted
         self.cost = float("inf")
         rows = c.grid[0]
         for bands in sorted({1, 2, 3, 4, threads, 2 * threads, 4 * threads, *(8 * 2**k for k in range(12)), rows}):
@@ -153,7 +166,7 @@ class _Plan:
     def _consider(self, rows: int, images: int, threads: int) -> None:
         c = self.c
         layout = Layout(c, rows, self.shifted)
-        parts = [_Packed(c, part, layout, self.patches, self.split) for part in c.parts]
+        parts = [Packed(c, part, layout.offsets, self.patches, self.split, self.writes_lines) for part in c.parts]
         all_blocks = max(part.blocks for part in parts)
         lines = rows * layout.width + 2 * 96 if self.patches else layout.lines
         filled = lines * min(1, -(-c.size[0] // c.stride[0]) / layout.count)         # the others are read by no tap
@@ -177,24 +190,23 @@ class _Plan:
             self.cost, self.rows, self.layout, self.parts, self.blocks = cost, rows, layout, parts, blocks
             self.all_blocks, self.lines, self.sums = all_blocks, lines, sums
 
-    def weight_size(self, parts: list[_Packed] | None = None) -> int:
+    def weight_size(self, parts: list[Packed] | None = None) -> int:
         return sum(part.size for part in parts or self.parts)
 
 
 @lru_cache(maxsize=256)
 def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: int, kernel: tuple[int, int], images: int,
-          split: bool, threads: int) -> _Plan:
-    """The cheapest of the ways to pack."""
-    c = (convolution(geometry, channels, outputs) if operation == "conv2d"
-         else transposed_convolution(geometry, channels, outputs, kernel))
+              split: bool, threads: int, lines: bool = False) -> _Plan:
+    """The cheapest of the ways to pack.  lines: is the result blocked?"""
+    c = correlation(operation, geometry, channels, outputs, kernel)
     ways = [(False, False), (False, True)] + [(True, False)] * (len(c.parts) == 1 and channels % BLOCK != 0)
-    plan = min((_Plan(c, max(images, 1), split, threads, *way) for way in ways), key=lambda plan: plan.cost)
+    plan = min((_Plan(c, max(images, 1), split, threads, lines, *way) for way in ways), key=lambda plan: plan.cost)
     plan.kernel = kernel
     return plan
 
 
-def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, relu: bool,
-             groups: int) -> bool:
+def compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None,
+            relu: bool, groups: int) -> bool:
     """Fill y; False where some number is too large, too small or none at all for the matrix unit."""
     c = plan.c
     if not x.size:
@@ -205,35 +217,70 @@ def _compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias
     if cells < LINE:                                 # a line's worth of pixels can be read at once
         pitch = LINE
         flat = np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells))).reshape(-1)
-    tiles = workspace.empty(groups * plan.weight_size())
-    largest_weight = _pack_weights(plan, weight.reshape(-1), tiles, groups)
+    tiles, largest_weight = pack_weights(plan, weight, groups)
     if not representable(largest_weight):
         return False
 
-    outputs = y.shape[1] // groups
-    bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
     bands = range(0, c.grid[0], plan.rows)
     items = [(image, row) for image in range(len(x) * groups) for row in bands]
     spare = [_Turn(plan, pitch) for _ in range(min(num_threads(), len(items)))]
-    result = y.reshape(-1)
+    target = Target(y, c.step, bias, relu, groups)
     flat_size = c.channels * pitch
-    image_size = outputs * y.shape[2] * y.shape[3]
 
     def work(item: tuple[int, int]) -> None:
         (image, row), turn = item, spare.pop()
-        group = image % groups
-        turn.run(flat, image * flat_size, row, tiles, group * plan.weight_size(),
-                 result, image * image_size, y.shape[2:], bias[group * outputs:(group + 1) * outputs], relu)
+        turn.run(flat, image * flat_size, row, tiles, image % groups * plan.weight_size(), target.flat,
+                 target.result(image))
         spare.append(turn)
 
     in_parallel(work, items)
-    largest = [turn.largest for turn in spare]
-    return representable(np.float32(np.nan if np.isnan(largest).any() else max(largest)), largest_weight)
+    return (representable(largest_of(turn.largest for turn in spare), largest_weight)
+            and target.finish(largest_of(turn.written for turn in spare)))
 
 
-def _pack_weights(plan: _Plan, weight: np.ndarray, tiles: np.ndarray, groups: int) -> np.float32:
-    """All tiles of all parts; returns the largest magnitude."""
-    items, place = [], 0
+class Target:
+    """Where results go: an array NCHW, or lines."""
+
+    def __init__(self, y: np.ndarray | Blocked, step: tuple[int, int], bias: np.ndarray | None, relu: bool,
+                 groups: int = 1):
+        self._y, self._groups, outputs = y, groups, y.shape[1] // groups
+        bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+        self._bias = bias.reshape(groups, outputs)
+        if isinstance(y, Blocked):
+            halves, lines, _ = y.parts[0].shape[2:]
+            self.flat, self._first, self._size = flat_lines(y.parts[0]), y.first * LINE, y.parts[0][0].size
+            self._memory = y.pitch * LINE, halves * lines * LINE, (halves - 1) * lines * LINE
+        else:
+            self.flat, self._first, self._size = y.reshape(-1), 0, outputs * y.shape[2] * y.shape[3]
+            self._memory = 0, 0, 0
+        self._rest = y.shape[2], y.shape[3], step, np.zeros((4, 0), np.int64), SCATTERED
+        self._relu = relu
+
+    def result(self, image: int) -> Result:
+        """For one image or group of it, without what the parts of a correlation differ in."""
+        return Result(self._first + image * self._size, *self._rest, self._bias[image % self._groups], self._relu,
+                      *self._memory)
+
+    def finish(self, largest: np.float32) -> bool:
+        """Lines hold no number larger than that.  Could they hold all?"""
+        if isinstance(self._y, Blocked):
+            self._y.largest = largest
+            return representable(largest)
+        return True
+
+
+def largest_of(numbers: Iterable[np.float32]) -> np.float32:
+    """NaN if there is one."""
+    return np.float32(np.max(list(numbers), initial=0))
+
+
+def pack_weights(plan: Any, weight: np.ndarray, groups: int = 1) -> tuple[np.ndarray, np.float32]:
+    """All tiles of all parts of a plan, and the largest magnitude; kept for a constant weight."""
+    return once(weight, plan, lambda: _pack_weights(plan, weight.reshape(-1), groups))
+
+
+def _pack_weights(plan: Any, weight: np.ndarray, groups: int) -> tuple[np.ndarray, np.float32]:
+    tiles, items, place = workspace.empty(groups * sum(part.size for part in plan.parts)), [], 0
     for group in range(groups):
         for part in plan.parts:
             for block in range(part.output_blocks):
@@ -241,13 +288,13 @@ def _pack_weights(plan: _Plan, weight: np.ndarray, tiles: np.ndarray, groups: in
                 place += part.block_size
     largest = []
 
-    def work(item: tuple[_Packed, int, int, int]) -> None:
+    def work(item: tuple[Packed, int, int, int]) -> None:
         part, start, place, block = item
         largest.append(pack_tiles(tiles, place, _TILE if plan.split else 0, weight, start, part.outputs[0],
                                   OUTPUTS * block, part.inputs))
 
     in_parallel(work, items)
-    return np.float32(np.nan if np.isnan(largest).any() else max(largest))
+    return tiles, largest_of(largest)
 
 
 class _Turn:
@@ -255,7 +302,7 @@ class _Turn:
 
     def __init__(self, plan: _Plan, pitch: int):
         c, layout = plan.c, plan.layout
-        self.plan, self.largest = plan, np.float32(0)
+        self.plan, self.largest, self.written = plan, np.float32(0), np.float32(0)
         self.lines = workspace.empty((2 if plan.split else 1) * plan.blocks * plan.lines * LINE)
         self.sums = workspace.empty(max(1, plan.sums))
         self.scratch = workspace.empty(SCRATCH)
@@ -275,7 +322,7 @@ class _Turn:
         else:
             self.lines.fill(0)
 
-    def run(self, x, image, row, tiles, weights, y, start, size, bias, relu) -> None:
+    def run(self, x, image, row, tiles, weights, y, result) -> None:
         """Compute the positions of `rows` rows from `row` on."""
         plan, c, layout = self.plan, self.plan.c, self.plan.layout
         rows = min(plan.rows, c.grid[0] - row)
@@ -283,9 +330,8 @@ class _Turn:
         if plan.patches:
             clear_rows(self.planes, 1, c.channels, row, count, self.plane_source)
             pack_planes(self.planes, x, image, self.channels[:c.channels], row, count, self.plane_source)
-            largest = pack_patches(self.lines, self.source.block, self.source.below, plan.all_blocks, self.planes,
-                                   self.steps, rows * layout.width)
-            self._keep(largest)
+            self._keep(pack_patches(self.lines, self.source.block, self.source.below, plan.all_blocks, self.planes,
+                                    self.steps, rows * layout.width))
         else:
             clear_rows(self.lines, LINE, plan.blocks, row, count, self.source)
         for block in range(0, plan.all_blocks, plan.blocks):
@@ -297,12 +343,11 @@ class _Turn:
             for part in plan.parts:
                 band = Band(row, rows, c.grid[1], layout.width, block, blocks, plan.all_blocks,
                             4 * part.size * blocks <= _WEIGHTS_BYTES * plan.all_blocks, part.square)
-                result = Result(start, size[0], size[1], c.step, part.result, part.form, bias, relu)
-                multiply(self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums, band, y, result,
-                         self.scratch)
+                written = multiply(self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums, band, y,
+                                   result._replace(outputs=part.result, form=part.form), self.scratch)
+                self.written = largest_of((written, self.written))
                 place += part.size
                 sums = sums[part.sums(plan.rows * layout.width) * (plan.blocks < plan.all_blocks):]
 
     def _keep(self, largest: np.float32) -> None:
-        if largest > self.largest or np.isnan(largest):
-            self.largest = largest
+        self.largest = largest_of((largest, self.largest))

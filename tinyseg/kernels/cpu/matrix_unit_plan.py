@@ -19,9 +19,8 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 
-__all__ = ["BLOCK", "OUTPUTS", "Correlation", "Layout", "Part", "convolution", "transposed_convolution"]
+__all__ = ["OUTPUTS", "Correlation", "Layout", "Part", "correlation"]
 
-BLOCK = 32                                           # channels in a line
 OUTPUTS = 16                                         # in a tile
 _GUARD = 96                                          # lines that the last tiles may read beyond the last row
 
@@ -61,7 +60,14 @@ class Correlation:
     parts: tuple[Part, ...]
 
 
-def convolution(geometry: ConvGeometry, channels: int, outputs: int) -> Correlation:
+def correlation(operation: str, geometry: ConvGeometry, channels: int, outputs: int,
+                kernel: tuple[int, int]) -> Correlation:
+    """`conv2d`, or `conv2d_input_grad` by a weight of that size, extended by zeros."""
+    return (_convolution(geometry, channels, outputs) if operation == "conv2d"
+            else _transposed_convolution(geometry, channels, outputs, kernel))
+
+
+def _convolution(geometry: ConvGeometry, channels: int, outputs: int) -> Correlation:
     """`conv2d` from `channels` to `outputs`."""
     (k_h, k_w), (top, left), (d_h, d_w) = geometry.kernel_size, geometry.near_padding, geometry.dilation
     u, v = (axis.ravel() for axis in np.mgrid[:k_h, :k_w])
@@ -72,7 +78,8 @@ def convolution(geometry: ConvGeometry, channels: int, outputs: int) -> Correlat
                        np.stack([u * d_h - top, v * d_w - left], 1), (part,))
 
 
-def transposed_convolution(geometry: ConvGeometry, channels: int, outputs: int, kernel: tuple[int, int]) -> Correlation:
+def _transposed_convolution(geometry: ConvGeometry, channels: int, outputs: int,
+                            kernel: tuple[int, int]) -> Correlation:
     """`conv2d_input_grad` from the `channels` of the gradient to the `outputs` of the input.
 
     kernel    (K_h, K_w) of the weight, which may have been extended by zeros

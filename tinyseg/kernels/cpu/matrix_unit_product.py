@@ -13,6 +13,7 @@ from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load,
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
 from tinyseg.kernels.cpu.vector import (
     LANES,
+    bf16,
     interleave,
     load,
     load_part,
@@ -24,9 +25,10 @@ from tinyseg.kernels.cpu.vector import (
     store,
     store_part,
     transpose_square,
+    words,
 )
 
-__all__ = ["DIRECT", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_rows",
+__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_rows",
            "multiply", "pack_patches", "pack_planes", "pack_rows", "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
@@ -34,7 +36,7 @@ STRETCH = 384                                        # positions whose sums are 
 _ORDERED = 6 * TILE                                  # where they wait, after the accumulators
 SCRATCH = _ORDERED + 2 * LINE * STRETCH + LINE
 AHEAD = 4 * TILE                                     # weights are fetched so much before they are needed
-DIRECT, SCATTERED = 0, -1                            # see `Result.form`
+DIRECT, SCATTERED, LINES = 0, -1, -2                 # see `Result.form`
 
 
 class Source(NamedTuple):
@@ -90,8 +92,11 @@ class Result(NamedTuple):
     step                   rows and columns of y from a position to the next
     outputs                (4, M), see `Part`
     form                   k > 0: the columns of k consecutive outputs come between one another;
-                           DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything
+                           DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything;
+                           LINES: y is no NCHW array but lines of 32 channels, which are 32 consecutive outputs
     bias, relu             for each channel; cut off below 0?
+    row, block, below      for LINES, in elements: from a row to the next, to the next block of channels, and to the
+                           lower halves, 0 where there are none
     """
 
     start: int
@@ -102,6 +107,9 @@ class Result(NamedTuple):
     form: int
     bias: np.ndarray
     relu: bool
+    row: int = 0
+    block: int = 0
+    below: int = 0
 
 
 # ---- packing -------------------------------------------------------------------------------------------------------
@@ -238,10 +246,13 @@ def _largest(vector):
 def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, result, scratch):
     """Multiply the packed band by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
+    Returns the largest magnitude written, if the result are lines.
+
     offsets     elements from a position to what each tap reads
     tap_rows    the row of x that each tap reads at the positions of row 0
     """
     begin_tiles()
+    largest = splat(0)
     across, along = (2, 2) if band.square else (1, 6)
     positions = band.rows * band.pitch
     stretches = -(-positions // STRETCH)
@@ -261,12 +272,16 @@ def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, re
             else:
                 _six_by_one(lines, LINE * position, source, tiles, weights, offsets, first, last, band, output, sums,
                             kept, scratch)
-            if finished:
+            if finished and result.form == LINES:
+                largest = _write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
+                                       band, y, result, largest)
+            elif finished:
                 _lay_down(scratch, position - begin, across, along, result.form)
-        if finished:
+        if finished and result.form != LINES:
             for k in range(across):
                 _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     end_tiles()
+    return _largest(largest)
 
 
 @jit
@@ -524,3 +539,34 @@ def _write_run(scratch, place, count, i, j, output, y, result):
             scatter(y, start + k * step, step, sums, last - k)
         else:
             store_part(y, start + k, sums, last - k)
+
+
+@jit
+def _write_lines(scratch, begin, end, output, band, y, result, largest):
+    """Write the sums of 32 outputs at positions `begin` .. `end` - 1 as lines, and raise `largest` to what is written.
+
+    The sums lie in scratch as `_two_by_two` leaves them: a row of 16 for each position, the other 16 two tiles later.
+    """
+    channel = result.outputs[1, output]
+    base = result.start + channel // (2 * LINE) * result.block
+    low, high, zero = load(result.bias, channel), load(result.bias, channel + LINE), splat(0)
+    position = begin
+    while position < end:
+        i, j = position // band.pitch, position % band.pitch
+        run = min(end - position, band.pitch - j)
+        h = (band.row + i) * result.step[0] + result.outputs[2, output]
+        w, step = j * result.step[1] + result.outputs[3, output], result.step[1]
+        first, last = max(0, -(w // step)), min(run, band.positions - j, (result.width - 1 - w) // step + 1)
+        if not 0 <= h < result.height:
+            last = first
+        for k in range(first, last):
+            place, line = (position - begin + k) * LINE, base + h * result.row + (w + k * step) * LINE
+            a, b = load(scratch, place) + low, load(scratch, place + 2 * TILE) + high
+            if result.relu:
+                a, b = maximum(zero, a), maximum(zero, b)
+            largest = magnitude(magnitude(largest, a), b)
+            store(y, line, words(a, b))
+            if result.below:
+                store(y, line + result.below, words(a - bf16(a), b - bf16(b)))
+        position += run
+    return largest

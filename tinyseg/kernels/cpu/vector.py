@@ -25,9 +25,9 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import lower_builtin, models, register_model, type_callable
 
-__all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "fma",
-           "fma_rows", "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude",
-           "maximum", "minimum", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store",
+__all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "evens",
+           "fma", "fma_rows", "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude",
+           "maximum", "minimum", "odds", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store",
            "store_part", "store_rows", "store_tile", "straddle", "total", "transpose", "transpose_square", "words",
            "zero_tile"]
 
@@ -160,6 +160,16 @@ def words(a, b):
     Denormals may become zero, as the matrix unit takes them.
     """
     return pair(*deinterleave((a, b)))
+
+
+def evens(words):
+    """The first number of each word."""
+    return (words.view(np.uint32) << 16).view(np.float32)
+
+
+def odds(words):
+    """The second number of each word."""
+    return (words.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def straddle(a, b):
@@ -571,6 +581,16 @@ def _words(context, builder, signature, arguments):
         return builder.bitcast(intrinsic(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", packed, b, a), FLOATS.ir)
     lower, upper = (_rounded(builder, shuffle(builder, a, b, range(k, 2 * LANES, 2))) for k in (0, 1))
     return builder.bitcast(builder.or_(builder.lshr(lower, _each(16)), upper), FLOATS.ir)
+
+
+@compiled(evens, lambda words: _all_floats(words))
+def _evens(context, builder, signature, arguments):
+    return builder.bitcast(builder.shl(builder.bitcast(arguments[0], _INTS), _each(16)), FLOATS.ir)
+
+
+@compiled(odds, lambda words: _all_floats(words))
+def _odds(context, builder, signature, arguments):
+    return builder.bitcast(builder.and_(builder.bitcast(arguments[0], _INTS), _each(-0x10000)), FLOATS.ir)
 
 
 @compiled(straddle, lambda a, b: _all_floats(a, b))

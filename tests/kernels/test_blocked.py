@@ -1,0 +1,211 @@
+"""Activations that stay in lines of bf16 between convolutions: the same numbers, wherever somebody looks."""
+
+import gc
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import config
+
+import tinyseg as ts
+import tinyseg.functional as F
+from tinyseg import nn, precision
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels import blocked
+from tinyseg.kernels.cpu import amx, constants, loops, pool_loops
+from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
+from tinyseg.models.unet import UNet
+
+pytestmark = pytest.mark.skipif(not amx.available(), reason="no matrix unit here")
+compiled = pytest.mark.skipif(config.DISABLE_JIT, reason="too slow")
+both = pytest.mark.parametrize("split", [True, False], ids=["two words", "one word"])
+sizes = st.tuples(st.sampled_from((1, 2, 5, 17, 33)), st.sampled_from((1, 3, 16, 18)))
+rng = np.random.default_rng(0)
+
+
+def integers(*shape):
+    return rng.integers(-3, 4, shape).astype(np.float32)
+
+
+def lines(x, split):
+    """The same numbers, Blocked."""
+    identity = np.eye(x.shape[1], dtype=np.float32)[:, :, None, None]
+    y = convolve("conv2d", x, identity, ConvGeometry(x.shape[2:], (1, 1)), split=split)
+    assert isinstance(y, blocked.Blocked)
+    return y
+
+
+@both
+@given(size=sizes, channels=st.sampled_from((32, 96)), images=st.integers(1, 3))
+@settings(max_examples=15)
+def test_an_array_and_back(split, size, channels, images):
+    x = integers(images, channels, *size)
+    assert np.array_equal(lines(x, split), x)
+
+
+@compiled
+@both
+@given(size=sizes, channels=st.sampled_from((32, 64)), outputs=st.sampled_from((8, 32, 64)),
+       kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), pad=st.booleans(), images=st.integers(1, 3),
+       relu=st.booleans())
+def test_convolution(split, size, channels, outputs, kernel, pad, images, relu):
+    padding = tuple((k // 2, k // 2) if pad or k > n else (0, 0) for k, n in zip(kernel, size, strict=True))
+    if any(n + sum(p) < k for n, p, k in zip(size, padding, kernel, strict=True)):
+        return
+    geometry = ConvGeometry(size, kernel, padding=padding)
+    x, weight, bias = integers(images, channels, *size), integers(outputs, channels, *kernel), integers(outputs)
+    expected = loops.conv2d(x, weight, geometry) + bias[:, None, None]
+    check(convolve("conv2d", lines(x, split), weight, geometry, bias, relu, split), expected, relu, split)
+    check(convolve("conv2d", x, weight, geometry, bias, relu, split), expected, relu, split)
+
+
+@compiled
+@both
+@given(size=sizes, outputs=st.sampled_from((3, 32)), kernel=st.integers(1, 5), stride=st.integers(1, 3),
+       images=st.integers(1, 2))
+def test_transposed_convolution(split, size, outputs, kernel, stride, images):
+    geometry = ConvGeometry.transposed(size, kernel, stride)
+    x, weight = integers(images, 32, *size), integers(32, outputs, kernel, kernel)
+    expected = loops.conv2d_input_grad(x, weight, geometry)
+    y = convolve("conv2d_input_grad", lines(x, split), weight, geometry, split=split)
+    if y is not None:                                # else its taps reach too far
+        check(y, expected, False, split)
+    assert y is not None or kernel > 2 * stride
+    check(convolve("conv2d_input_grad", x, weight, geometry, split=split), expected, False, split)
+
+
+def check(y, expected, relu, split):
+    """Sums are exact; lines of one word keep 8 bits of them, of two 16."""
+    exact = not isinstance(y, blocked.Blocked) or split
+    expected = np.maximum(expected, 0) if relu else expected
+    np.testing.assert_allclose(np.asarray(y), expected, rtol=0 if exact else 2**-8, atol=0)
+
+
+@both
+@given(size=sizes, kernel=st.integers(1, 3), stride=st.integers(1, 2))
+@settings(max_examples=15)
+def test_pooling(split, size, kernel, stride):
+    if min(size) < kernel:
+        return
+    geometry, x = ConvGeometry.pooling(size, kernel, stride), integers(2, 64, *size)
+    assert np.array_equal(blocked.max_pool2d(lines(x, split), geometry), pool_loops.max_pool2d(x, geometry)[0])
+
+
+@compiled
+@both
+def test_a_sum_over_concatenated_parts(split):
+    parts = [integers(2, c, 21, 18) for c in (32, 64, 32)]
+    weight, geometry = integers(64, 128, 3, 3), ConvGeometry((21, 18), (3, 3), padding=((1, 1), (1, 1)))
+    together = blocked.concatenate(*(lines(p, split) for p in parts))
+    assert np.array_equal(together, np.concatenate(parts, 1))
+    check(convolve("conv2d", together, weight, geometry, split=split),
+          loops.conv2d(np.concatenate(parts, 1), weight, geometry), False, split)
+    assert blocked.concatenate(together, parts[0]) is None
+    assert blocked.concatenate(together, lines(integers(2, 32, 21, 17), split)) is None
+
+
+def test_without_the_compiler():
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "back or pooling"]
+    finished = subprocess.run(command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, text=True, capture_output=True,
+                              timeout=300)
+    assert finished.returncode == 0, finished.stdout
+
+
+# ---- in a net ------------------------------------------------------------------------------------------------------
+
+@compiled
+@pytest.mark.parametrize("level", ["high", "medium"])
+@pytest.mark.parametrize("size", [(48, 32), (37, 45)])
+def test_a_net_computes_the_same_without_gradients(level, size):
+    net = UNet(3, 5, base_channels=32).eval()
+    x = ts.tensor(rng.standard_normal((2, 3, *size)).astype(np.float32))
+    expected = net(x).detach().numpy()
+    with precision.float32_matmul_precision(level), ts.no_grad():
+        y = net(x).numpy()
+    assert np.abs(y - expected).max() <= 3 * precision.ERRORS[level] * np.abs(expected).max()
+
+
+def convolved(x=None, channels=32):
+    weight = ts.tensor(rng.standard_normal((channels, 3, 3, 3)).astype(np.float32))
+    x = rng.standard_normal((1, 3, 9, 8)).astype(np.float32) if x is None else x
+    return x, weight, F.conv2d(x, weight, padding=1)
+
+
+def test_it_is_blocked_only_where_nothing_is_recorded_and_digits_may_be_lost():
+    for level, is_blocked in {"highest": False, "high": True, "medium": True}.items():
+        with precision.float32_matmul_precision(level), ts.no_grad():
+            assert isinstance(convolved()[2]._storage, blocked.Blocked) == is_blocked
+    x, weight, _ = convolved()
+    weight.requires_grad_()
+    assert isinstance(F.conv2d(x, weight)._storage, np.ndarray)
+
+
+def test_a_tensor_of_lines_is_a_tensor():
+    with ts.no_grad():
+        y = convolved()[2]
+        assert (y.shape, y.ndim, y.dtype, y.numel(), len(y), y.device) == ((1, 32, 9, 8), 4, np.float32, 2304, 1, "cpu")
+        assert isinstance(y._storage, blocked.Blocked)
+        numbers = y.numpy().copy()
+        assert np.array_equal((y + 1).numpy(), numbers + 1)
+        y[0, 0] = 7
+        assert (y.numpy()[0, 0] == 7).all()
+        assert np.array_equal(y.numpy()[0, 1:], numbers[0, 1:])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, 1e-42])
+@pytest.mark.parametrize("level", ["high", "medium"])
+def test_numbers_that_bf16_cannot_hold_go_another_way(value, level):
+    x = rng.standard_normal((2, 3, 9, 8)).astype(np.float32)
+    if value == 1e-42:
+        x *= np.float32(value)
+    else:
+        x[1, 1, 4, 4] = value
+    _, first, y = convolved(x)
+    second = rng.standard_normal((32, 32, 1, 1)).astype(np.float32)
+    expected = F.conv2d(y, second).numpy()
+    with precision.float32_matmul_precision(level), ts.no_grad():
+        got = F.conv2d(F.conv2d(x, first, padding=1), second).numpy()
+    finite = np.isfinite(expected)
+    assert np.array_equal(np.isfinite(got), finite)
+    scale = np.abs(expected[finite]).max() + 1e-38
+    assert np.abs(got[finite] - expected[finite]).max() <= 3 * precision.ERRORS[level] * scale
+
+
+# ---- weights that are packed once ----------------------------------------------------------------------------------
+
+def test_what_is_made_of_a_constant_is_made_once_and_dies_with_it():
+    made = []
+    array, other = np.zeros(3), np.zeros(3)
+    constants.promise(array)
+    for _ in range(2):
+        constants.once(array, "key", lambda: made.append(1))
+        constants.once(other, "key", lambda: made.append(2))
+    assert made == [1, 2, 2]
+    number = id(array)
+    del array
+    gc.collect()
+    assert number not in constants._made
+
+
+def test_a_folded_norm_follows_what_changes():
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, bias=False), nn.BatchNorm2d(32)).eval()
+    x = rng.standard_normal((1, 3, 8, 8)).astype(np.float32)
+
+    def agrees():
+        expected = net(x).detach().numpy()           # recorded, and so not folded
+        with ts.no_grad():
+            return np.abs(net(x).numpy() - expected).max() <= 3e-5 * np.abs(expected).max()
+    assert agrees()
+    for tensor in (net[1].running_var, net[1].running_mean, net[1].weight, net[1].bias, net[0].weight):
+        with ts.no_grad():
+            tensor[...] = tensor.numpy() * 2 + 1 if not tensor.requires_grad else tensor.detach().numpy() * 2 + 1
+        assert agrees()
+    kept = net[1].folded(net[0].weight, None)
+    assert net[1].folded(net[0].weight, None) is kept
+    net.train()(x)
+    assert net[1]._folded is None

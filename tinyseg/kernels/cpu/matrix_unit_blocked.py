@@ -1,0 +1,132 @@
+"""Convolution on the matrix unit from lines to lines: nothing is packed but the weight.
+
+A `Blocked` activation is read where it lies.  Its parts, one for each array that was concatenated, are runs of channels
+whose products are added up one after the other.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.blocked import BLOCK, Blocked
+from tinyseg.kernels.cpu import workspace
+from tinyseg.kernels.cpu.blocked import empty, flat_lines
+from tinyseg.kernels.cpu.matrix_unit import (
+    Packed,
+    Target,
+    compute,
+    extended,
+    extensions,
+    find_plan,
+    largest_of,
+    pack_weights,
+)
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
+from tinyseg.kernels.cpu.matrix_unit_plan import correlation
+from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, Source, multiply
+from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+
+__all__ = ["convolve"]
+
+_CACHED = 1 << 20                                    # bytes of lines, of sums or of weights that stay in a cache
+_UNUSED = np.zeros(1, np.int64)
+
+
+def convolve(operation: str, x: np.ndarray | Blocked, weight: np.ndarray, geometry: ConvGeometry,
+             bias: np.ndarray | None = None, relu: bool = False, split: bool = True) -> np.ndarray | Blocked | None:
+    """`conv2d` or `conv2d_input_grad` of one group.
+
+    The result is Blocked if its channels are a multiple of 32.  None where the matrix unit cannot compute it from here:
+    the taps reach beyond the zeros around a Blocked x, or a number is too large or too small.
+    """
+    outputs, size = ((len(weight), geometry.output_size) if operation == "conv2d"
+                     else (weight.shape[1], geometry.input_size))
+    channels = x.shape[1]
+    kernels = [geometry.kernel_size] if operation == "conv2d" else extensions(geometry)
+    lines, threads = outputs % BLOCK == 0, num_threads()
+    if isinstance(x, Blocked):
+        blocks = tuple(part.shape[1] for part in x.parts)
+        plans = [_find_plan(operation, geometry, blocks, outputs, kernel, len(x.parts[0]), split, threads, lines)
+                 for kernel in kernels]
+    else:
+        plans = [find_plan(operation, geometry, channels, outputs, kernel, len(x), split, threads, lines)
+                 for kernel in kernels]
+    plan = min((plan for plan in plans if plan), key=lambda plan: plan.cost, default=None)
+    if plan is None:
+        return None
+    shape = x.shape[0], outputs, *size
+    y = empty(shape, split) if lines else workspace.empty(shape)
+    fill = _compute if isinstance(x, Blocked) else compute
+    return y if fill(plan, x, extended(weight, plan.kernel), y, bias, relu, 1) else None
+
+
+class _Plan:
+    """How to compute one correlation from where the lines of x lie: by bands of `rows` rows of positions.
+
+    cost    roughly, in products of tiles
+    """
+
+    def __init__(self, operation, geometry, blocks, outputs, kernel, images, split, threads, lines):
+        self.c = c = correlation(operation, geometry, BLOCK * sum(blocks), outputs, kernel)
+        self.split, self.kernel = split, kernel
+        pitch, (a, b) = c.size[1] + 1, c.taps.T
+        offsets = a * pitch + b
+        self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
+        self.cost = sum(part.work for part in self.parts)
+        rows = c.grid[0]
+        if len(blocks) > 1:
+            rows = min(rows, _CACHED // (4 * self.sums(pitch)))
+        if 4 * max(part.size for part in self.parts) > _CACHED:
+            rows = min(rows, _CACHED // (pitch * sum(blocks) * (128 if split else 64)) - 2)
+        bands = -(-c.grid[0] // max(1, rows))
+        while images * bands % threads and bands < c.grid[0]:
+            bands += 1
+        self.rows = -(-c.grid[0] // bands)
+        self.kept = self.sums(self.rows * pitch) if len(blocks) > 1 else 1
+
+    def sums(self, positions: int) -> int:
+        return max(part.sums(positions) for part in self.parts)
+
+
+@lru_cache(maxsize=256)
+def _find_plan(operation: str, geometry: ConvGeometry, blocks: tuple[int, ...], outputs: int, kernel: tuple[int, int],
+               images: int, split: bool, threads: int, lines: bool) -> _Plan | None:
+    """None where a tap reads beyond the zeros around x."""
+    c = correlation(operation, geometry, BLOCK * sum(blocks), outputs, kernel)
+    nearest, farthest = c.taps.min(0), c.taps.max(0) + np.array(c.grid) - 1
+    if c.stride != (1, 1) or (nearest < -1).any() or (farthest > c.size).any() or c.grid[1] > c.size[1] + 1:
+        return None
+    return _Plan(operation, geometry, blocks, outputs, kernel, images, split, threads, lines)
+
+
+def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None, relu: bool,
+             groups: int) -> bool:
+    """Fill y; False where some number is too large or too small for the matrix unit."""
+    c, part_size = plan.c, [part[0].size for part in x.parts]
+    tiles, largest_weight = pack_weights(plan, weight)
+    if not representable(x.largest, largest_weight):
+        return False
+    target, memory = Target(y, c.step, bias, relu), [flat_lines(part) for part in x.parts]
+    halves, lines, _ = x.parts[0].shape[2:]
+    source = Source(c.size[0], c.size[1], 1, 0, x.pitch, halves * lines * LINE, (halves - 1) * lines * LINE, 1, 0, 0,
+                    _UNUSED, _UNUSED.reshape(1, 1))
+    all_blocks = sum(part.shape[1] for part in x.parts)
+
+    def work(item: tuple[int, int]) -> np.float32:
+        image, row = item
+        rows, result, place = min(plan.rows, c.grid[0] - row), target.result(image), 0
+        scratch, sums = workspace.empty(SCRATCH), workspace.empty(plan.kept)
+        for part in plan.parts:
+            stay, block = 4 * part.size <= _CACHED, 0
+            for flat, size, array in zip(memory, part_size, x.parts, strict=True):
+                start = image * size + (x.first + row * x.pitch) * LINE
+                band = Band(row, rows, c.grid[1], x.pitch, block, array.shape[1], all_blocks, stay, part.square)
+                largest.append(multiply(flat, source, tiles, place, part.offsets + start, part.tap_rows, sums, band,
+                                        target.flat, result._replace(outputs=part.result, form=part.form), scratch))
+                block += array.shape[1]
+            place += part.size
+
+    largest: list[np.float32] = []
+    in_parallel(work, [(image, row) for image in range(x.shape[0]) for row in range(0, c.grid[0], plan.rows)])
+    return target.finish(largest_of(largest))
