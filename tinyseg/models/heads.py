@@ -30,11 +30,15 @@ class ImagePooling(nn.Sequential):
         super().__init__(nn.AdaptiveAvgPool2d(1), *conv_norm(in_channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) == 1 and any(m.learns_statistics for m in self if isinstance(m, nn.BatchNorm2d)):
+        self.check_batch(len(x))
+        return F.interpolate(super().forward(x), x.shape[2:], mode="bilinear")
+
+    def check_batch(self, n: int) -> None:
+        """Raises ShapeError where a batch of n images cannot be trained on."""
+        if n == 1 and any(m.learns_statistics for m in self if isinstance(m, nn.BatchNorm2d)):
             raise ShapeError("ASPP's image pooling: of a batch of 1 its batch normalisation sees one value per channel,"
                              " whose variance is 0; train on batches of 2 or more, or with frozen statistics "
-                             "(the net's option frozen_norm=True, or nn.freeze_norm)")
-        return F.interpolate(super().forward(x), x.shape[2:], mode="bilinear")
+                             "(the net's option frozen_norm, or nn.freeze_norm)")
 
 
 class ASPP(nn.Module):

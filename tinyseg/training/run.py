@@ -17,6 +17,7 @@ from tinyseg.errors import ArgumentError, CheckpointError, TrainingError, about
 from tinyseg.files import replacing
 from tinyseg.inference import Predictor, checkpoint_of
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
+from tinyseg.models.heads import ImagePooling
 from tinyseg.training.config import Config, OptimConfig
 from tinyseg.training.data import augmentation, class_weights, open_data
 from tinyseg.training.loss import build_loss
@@ -75,8 +76,11 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
                             f"nets that segment: {', '.join(models.names())}")
     tinyseg.manual_seed(config.seed)
     model = models.build(config.model.name, channels, len(classes), **config.model.options)
-    # A size that the net cannot take should be said before anything is written.
+    # What the net cannot take should be said before anything is written.
     model.output_size(config.augment.crop or training[0].size)
+    for part in model.modules():
+        if isinstance(part, ImagePooling):
+            part.check_batch(min(config.batch_size, len(training)))
     if checkpoint:
         normalize = _normalization(checkpoint[1], folder / LAST)
     elif config.model.init:
