@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torchvision_keys import keys
 
 from tinyseg import models, nn
 from tinyseg.autograd import Tensor, no_grad
@@ -10,7 +11,6 @@ from tinyseg.interop import guess_architecture, load_weights, write_weights
 from tinyseg.models.densenet import DenseNet
 from tinyseg.models.mobilenet import MobileNetV2
 from tinyseg.models.resnet import ResNet
-from tinyseg.models.vgg import VGG16
 
 
 def unet(**options):
@@ -216,12 +216,14 @@ def test_a_guess_can_be_built():
     assert {n: a.shape for n, a in twin.state_dict().items()} == {n: a.shape for n, a in net.state_dict().items()}
 
 
-def test_guesses_of_heads_and_vgg():
-    resnet = {f"backbone.{name}": a.shape for name, a in ResNet(3, None, 18).state_dict().items()}
-    fcn = {"classifier.0.weight": (1, 1, 3, 3), "classifier.4.weight": (21, 1, 1, 1), "aux_classifier.0.weight": (1,)}
-    assert guess_architecture({**resnet, **fcn}) == "FCN on ResNet-18, 3 channels, 21 classes, with auxiliary head"
-    deeplab = {"classifier.0.convs.0.0.weight": (1,), "classifier.4.weight": (21, 1, 1, 1)}
-    assert guess_architecture({**resnet, **deeplab}) == "DeepLab v3 on ResNet-18, 3 channels, 21 classes"
-    vgg = {name: a.shape for name, a in VGG16(3, None, norm="batch").state_dict().items()}
-    vgg |= {f"classifier.{k}.weight": (9, 9) for k in (0, 3, 6)}
-    assert guess_architecture(vgg) == "VGG16, 3 channels, 9 classes, batch normalisation"
+@pytest.mark.parametrize(("name", "words"), [
+    ("fcn_resnet50_aux", "FCN on ResNet-50, 3 channels, 21 classes, with auxiliary head"),
+    ("deeplabv3_resnet101_aux", "DeepLab v3 on ResNet-101, 3 channels, 21 classes, with auxiliary head"),
+    ("deeplabv3_mnv3_aux", "DeepLab v3 on MobileNetV3, 3 channels, 21 classes, with auxiliary head"),
+    ("lraspp_mnv3", "LR-ASPP on MobileNetV3, 3 channels, 21 classes"),
+    ("vgg16", "VGG16, 3 channels, 1000 classes"),
+    ("vgg16_bn", "VGG16, 3 channels, 1000 classes, batch normalisation"),
+    ("densenet121", "DenseNet-121, 3 channels, 1000 classes"),
+    ("maskrcnn_r50_fpn", "Mask R-CNN on ResNet-50, 3 channels, 91 classes")])
+def test_guesses_of_torchvision(name, words):
+    assert guess_architecture({key: tuple(shape) for key, shape in keys(name).items()}) == words

@@ -233,6 +233,12 @@ def test_bfloat16_in_safetensors(read):
     assert found.dtypes == {"x": "bfloat16"}
 
 
+@pytest.mark.parametrize("length", [0x0180, int.from_bytes(b"PK", "little")])
+def test_a_header_whose_length_looks_like_the_mark_of_another_kind(read, length):
+    header = b'{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    assert read(struct.pack("<Q", length) + header + b"\7").arrays["x"] == [7]
+
+
 def test_a_checkpoint_of_our_own_without_its_optimiser(tmp_path):
     save_checkpoint(tmp_path / "last.safetensors", {"conv.weight": np.ones(2), "optimizer/0/m": np.ones(2)}, {})
     assert list(read_weights(tmp_path / "last.safetensors").arrays) == ["conv.weight"]

@@ -12,6 +12,12 @@ __all__ = ["guess_architecture"]
 Shapes = Mapping[str, tuple[int, ...]]
 Blocks = Mapping[tuple[int, ...], int]               # blocks in each stage, and the depth that goes by them
 
+# a name that only this head has: the head, its last layer
+_HEADS = {"classifier.0.convs.0.0.weight": ("DeepLab v3", "classifier.4.weight"),
+          "classifier.low_classifier.weight": ("LR-ASPP", "classifier.low_classifier.weight"),
+          "roi_heads.mask_predictor.mask_fcn_logits.weight": ("Mask R-CNN",
+                                                              "roi_heads.mask_predictor.mask_fcn_logits.weight"),
+          "classifier.4.weight": ("FCN", "classifier.4.weight")}
 _PLURAL = {"channel": "s", "class": "es"}
 _BOTTLENECKS: Blocks = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _BASIC: Blocks = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
@@ -25,7 +31,7 @@ def guess_architecture(shapes: Shapes) -> str:
     """
     names, _ = standard_names(shapes)
     standard = {names[name]: tuple(shape) for name, shape in shapes.items()}
-    for guess in (_unet, _dense, _deeplab_v2, _resnet, _vgg, _mobilenet, _espnet):
+    for guess in (_unet, _dense, _deeplab_v2, _torchvision, _resnet, _vgg, _mobilenet, _espnet):
         if found := guess(standard):
             return found
     return ""
@@ -74,19 +80,26 @@ def _deeplab_v2(shapes: Shapes) -> str:
 
 
 def _resnet(shapes: Shapes) -> str:
-    base = "backbone." if any(name.startswith("backbone.layer1.") for name in shapes) else ""
-    blocks = _counts(shapes, rf"{re.escape(base)}layer(\d+)\.(\d+)\.conv1\.weight")
-    if f"{base}conv1.weight" not in shapes or not blocks:
+    blocks = _counts(shapes, r"layer(\d+)\.(\d+)\.conv1\.weight")
+    if "conv1.weight" not in shapes or not blocks:
         return ""
-    if f"{base}layer1.0.conv3.weight" in shapes:
+    if "layer1.0.conv3.weight" in shapes:
         depth: object = _BOTTLENECKS.get(blocks, blocks)
     else:                                            # those for CIFAR have three stages of n blocks
         depth = 6 * blocks[0] + 2 if len(blocks) == 3 and len(set(blocks)) == 1 else _BASIC.get(blocks, blocks)
-    heads = {"classifier.0.convs.0.0.weight": "DeepLab v3 on ", "classifier.0.weight": "FCN on "}
-    head = next((text for name, text in heads.items() if name in shapes), "") if base else ""
-    last = next((name for name in ("fc.weight", "linear.weight", "classifier.4.weight") if name in shapes), "")
+    last = "fc.weight" if "fc.weight" in shapes else "linear.weight"
+    return f"ResNet-{depth}" + _ends(shapes, "conv1.weight", last)
+
+
+def _torchvision(shapes: Shapes) -> str:
+    """A head on the features of a classifier."""
+    head, last = next(((head, last) for mark, (head, last) in _HEADS.items() if mark in shapes), ("", ""))
+    if not head:
+        return ""
+    features = {re.sub(r"^backbone\.(body\.)?", "", name): shape for name, shape in shapes.items()}
+    inner = _resnet(features) or _mobilenet({f"features.{name}": shape for name, shape in features.items()})
     aux = ", with auxiliary head" if any(name.startswith("aux_classifier.") for name in shapes) else ""
-    return f"{head}ResNet-{depth}{_ends(shapes, f'{base}conv1.weight', last)}{aux}"
+    return f"{head} on {inner}{_ends(shapes, '', last)}{aux}" if inner else ""
 
 
 def _vgg(shapes: Shapes) -> str:

@@ -84,6 +84,9 @@ def rename_weights(weights: Weights) -> tuple[Weights, str]:
 def _read(path: Path, file: BinaryIO, size: int, key: str | None) -> Weights:
     head = file.read(512)
     file.seek(0)
+    # the first eight bytes of .safetensors are the length of its header, which may look like the marks of the others
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return _flat(*_read_safetensors(path, file), key)
     if head[:2] == b"PK":
         with intact_archive(), zipfile.ZipFile(file) as archive:
             numpy = all(name.endswith(".npy") for name in archive.namelist())
