@@ -31,7 +31,7 @@ def convert(
         found, layout = rename_weights(found)
         print(f"names of {layout} turned into tinyseg's" if layout else "names without the prefixes of wrappers")
     write_weights(to, found.arrays)
-    print(f"{to}: {len(found.arrays)} tensors, {found.num_parameters:,} numbers, from {found.kind}"
+    print(f"{to}: {len(found.arrays)} tensors, {found.num_elements:,} numbers, from {found.kind}"
           + (f", dict {found.key!r}" if found.key else ""))
 
 
@@ -47,7 +47,7 @@ def inspect(
     learned = sum(a.size for name, a in found.arrays.items() if not name.endswith(_STATISTICS))
     facts: dict[str, Any] = {
         "file": str(weights), "kind": found.kind, "dict": found.key, "tensors": len(shapes), "parameters": learned,
-        "running statistics": found.num_parameters - learned, "architecture": guess_architecture(shapes),
+        "running statistics": found.num_elements - learned, "architecture": guess_architecture(shapes),
         **{f"value {name}": value for name, value in found.notes.items()}}
     if as_json:
         print(json.dumps({**facts, "names": {name: {"shape": shape, "dtype": found.dtypes[name]}

@@ -45,7 +45,7 @@ class Weights:
     key: str = ""
 
     @property
-    def num_parameters(self) -> int:
+    def num_elements(self) -> int:
         """Numbers in all tensors, running statistics included."""
         return sum(array.size for array in self.arrays.values())
 

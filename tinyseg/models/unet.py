@@ -7,8 +7,8 @@ Levels 0 .. depth, counted from the top.  Level l has base·2^l channels and hal
     up1 .. up4     back up      up-sampling by 2, [skip, up] concatenated, two convolutions
     outc           level 0      1x1 convolution to the classes
 
-Parameter names and their order are those of github.com/milesial/Pytorch-UNet, whose weights load unchanged (drop the
-key `mask_values` of its files first).
+Parameter names and their order are those of github.com/milesial/Pytorch-UNet, whose files
+`tinyseg.interop.load_weights` reads.
 """
 
 from __future__ import annotations
