@@ -94,6 +94,17 @@ def test_info(tinyseg):
     assert {"tinyseg", "python", "threads", "features", "cuda", "kernel cache"} <= found.keys()
 
 
+def test_models(tinyseg):
+    lines = tinyseg("models", "--size", 64).stdout.splitlines()
+    assert re.match(r"fcn_resnet50 +35\.3 M +\d\.\d G +64x64 +8 +≤ 458 ", next(x for x in lines if "fcn_resnet50" in x))
+    found = json.loads(tinyseg("models", "unet_paper", "--size", "190x200", "--json").stdout)
+    assert (found["parameters"], found["input"]) == (31_033_045, [204, 204])
+    told = tinyseg("models", "deeplab_v1", "--size", 33, "--layers").stdout
+    for words in ("LargeFOV", "kernel=3, rate=12", "base.fov.fc6"):
+        assert words in told
+    assert "no model 'unit'" in wrong(tinyseg, "models", "unit")
+
+
 def test_help_reads_like_documentation(tinyseg):
     text = tinyseg("train", "--help").stdout
     for word in ("Data", "Augmentation", "Loss and optimiser", "--resume", "bit for bit"):

@@ -76,7 +76,29 @@ def test_the_number_for_the_paper():
     by_name = {row["name"]: row for row in rows}
     assert by_name["down4.maxpool_conv.1.double_conv.3"]["receptive_field"] == (140, 140)
     assert by_name["inc.double_conv.0"] == {"name": "inc.double_conv.0", "type": "Conv2d", "output": (1, 32, 32),
-                                            "receptive_field": (3, 3), "parameters": 9}
+                                            "receptive_field": (3, 3), "parameters": 9, "multiply_adds": 9 * 32 * 32}
+
+
+@pytest.mark.parametrize(("name", "size", "multiply_adds", "stride"), [
+    ("vgg16", 224, 15_470_264_320, 32),              # 15.5 G, of which 123,633,664 in the fully connected layers
+    ("resnet50", 224, 4_089_184_256, 32), ("deeplab_v1", 321, None, 8), ("unet", 96, None, 16),
+    ("lraspp", 96, None, 16)])
+def test_facts_of_known_nets(name, size, multiply_adds, stride):
+    with init.skipped():
+        net = models.build(name, 3, 1000)
+    facts = nn.net_facts(net, (3, size, size))
+    assert facts.parameters == net.num_parameters()
+    assert facts.output_stride == stride
+    assert multiply_adds in (None, facts.multiply_adds)
+
+
+def test_facts_of_a_small_net():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ConvTranspose2d(8, 2, 2, stride=2))
+    net[1].bias.requires_grad = False
+    facts = nn.net_facts(net, (3, 8, 6))
+    assert facts == (224 + 64, (27 * 8 + 8 * 2 * 4) * 12, 2, (4, 4), True)     # every unit sees 3, the bound is 4
+    assert nn.net_facts(net[:1], (3, 8, 6))[3:] == ((3, 3), False)
+    assert sum(row["multiply_adds"] for row in nn.layer_table(net, (3, 8, 6))) == facts.multiply_adds
 
 
 def test_operations_outside_of_modules_count():
@@ -125,9 +147,9 @@ def test_the_table_leaves_the_net_alone():
 
 def test_summary_is_text():
     lines = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).summary((3, 8, 8)).splitlines()
-    assert lines[0].split() == ["name", "type", "output", "field", "parameters"]
-    assert lines[1].split() == ["0", "Conv2d", "8x6x6", "3x3", "224"]
-    assert lines[-1].split() == ["224"]
+    assert lines[0].split() == ["name", "type", "output", "field", "parameters", "multiply-adds"]
+    assert lines[1].split() == ["0", "Conv2d", "8x6x6", "3x3", "224", "7,776"]
+    assert lines[-1].split() == ["224", "7,776"]
 
 
 def test_sizes_that_make_no_sense():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tinyseg.cli import bench, convert, demo, evaluate, info, predict, train, verify
+from tinyseg.cli import bench, convert, demo, evaluate, info, models, predict, train, verify
 from tinyseg.errors import Interrupted, KernelError, TinysegError
 
 __all__ = ["app", "main"]
@@ -25,8 +25,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     pass
 
 
-for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, bench.bench, info.info, verify.verify,
-                convert.convert, convert.inspect):
+for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, bench.bench, models.models, info.info,
+                verify.verify, convert.convert, convert.inspect):
     app.command(help=_paragraphs(command.__doc__))(command)
 
 

@@ -9,7 +9,7 @@ import typer
 from tinyseg.cli.outcome import print_outcome, running
 from tinyseg.errors import ArgumentError
 
-__all__ = ["train"]
+__all__ = ["image_size", "train"]
 
 DATA, NET, AUGMENT, OPTIM, RUN = "Data", "Net", "Augmentation", "Loss and optimiser", "Run"
 
@@ -151,9 +151,9 @@ def train(
         val_images=_text(val_images), val_masks=_text(val_masks), val_fraction=val_fraction, root=_text(voc),
         count=street or 256, val_count=max(1, (street or 256) // 5), channels=1 if grey else 3,
         classes=_classes(classes), num_classes=num_classes, ignore_value=ignore_value, mask_encoding=mask_encoding,
-        resize=_size(resize, "resize", square=False), seed=seed)
+        resize=image_size(resize, "resize", square=False), seed=seed)
     augment = training.AugmentConfig(
-        scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=_size(crop, "crop"), flip=flip,
+        scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=image_size(crop, "crop"), flip=flip,
         vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
     options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up, "norm": norm,
                "dropout": dropout, "frozen_norm": frozen_norm or None}
@@ -201,7 +201,7 @@ def _classes(value: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in value.split(","))
 
 
-def _size(value: str | None, name: str, square: bool = True) -> tuple[int, int] | int | None:
+def image_size(value: str | None, name: str, square: bool = True) -> tuple[int, int] | int | None:
     """'HxW' or 'N'."""
     if value is None:
         return None

@@ -92,7 +92,7 @@ class DenseNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.features(x))
-        return x if self.classifier is None else self.classifier(self.avgpool(x).reshape(len(x), -1))
+        return x if self.classifier is None else self.classifier(self.avgpool(x).flatten(1))
 
 
 class _Layer(nn.Sequential):

@@ -71,7 +71,7 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
-        return x if self.classifier is None else self.classifier(self.avgpool(x).reshape(len(x), -1))
+        return x if self.classifier is None else self.classifier(self.avgpool(x).flatten(1))
 
 
 class SqueezeExcitation(nn.Module):
@@ -153,7 +153,7 @@ class MobileNetV3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
-        return x if self.classifier is None else self.classifier(self.avgpool(x).reshape(len(x), -1))
+        return x if self.classifier is None else self.classifier(self.avgpool(x).flatten(1))
 
 
 def _check_stride(name: str, output_stride: int) -> None:

@@ -136,4 +136,4 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(x)[-1]
-        return x if self.fc is None else self.fc(self.avgpool(x).reshape(len(x), -1))
+        return x if self.fc is None else self.fc(self.avgpool(x).flatten(1))

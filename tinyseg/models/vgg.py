@@ -62,7 +62,7 @@ class VGG16(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)
-        return x if self.classifier is None else self.classifier(self.avgpool(x).reshape(len(x), -1))
+        return x if self.classifier is None else self.classifier(self.avgpool(x).flatten(1))
 
 
 def _initialize(module: nn.Module) -> None:

@@ -8,10 +8,10 @@ from tinyseg.nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, Foc
 from tinyseg.nn.module import LoadResult, Module, Parameter
 from tinyseg.nn.normalization import BatchNorm2d, GroupNorm, freeze_norm
 from tinyseg.nn.spatial import AdaptiveAvgPool2d, AvgPool2d, Dropout, Dropout2d, MaxPool2d, Upsample
-from tinyseg.nn.table import layer_table
+from tinyseg.nn.table import layer_table, net_facts
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm2d", "Conv2d", "ConvTranspose2d",
            "CrossEntropyLoss", "DiceLoss", "Dropout", "Dropout2d", "FocalLoss", "GroupNorm", "Hardsigmoid",
            "Hardswish", "Identity", "LeakyReLU", "Linear", "LoadResult", "MaxPool2d", "Module", "ModuleList", "PReLU",
            "Parameter", "ReLU", "ReLU6", "Sequential", "Sigmoid", "Softmax", "Tanh", "Upsample", "freeze_norm", "init",
-           "layer_table"]
+           "layer_table", "net_facts"]

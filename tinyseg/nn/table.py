@@ -1,4 +1,4 @@
-"""The layers of a net in the order they run: output sizes, receptive fields, parameters."""
+"""The layers of a net in the order they run, and the net as a whole: sizes, receptive fields, parameters, work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyseg.arithmetic import ReceptiveField
 from tinyseg.autograd import Function, Tensor, elementwise, no_grad, shaping, watching
+from tinyseg.autograd.reductions import MatMul
 from tinyseg.errors import ArgumentError
 from tinyseg.functional import activation
 from tinyseg.functional.conv import Conv2d, ConvTranspose2d
@@ -24,7 +25,7 @@ from tinyseg.functional.resize import Resample2d
 from tinyseg.kernels.axis import AxisMap
 from tinyseg.nn.module import Module
 
-__all__ = ["layer_table", "table_text"]
+__all__ = ["NetFacts", "layer_table", "net_facts", "table_text"]
 
 Fields = tuple[ReceptiveField, ReceptiveField] | None            # along H and W; None: the whole image, or unknown
 
@@ -46,13 +47,42 @@ def layer_table(module: Module, input_size: Sequence[int]) -> list[dict[str, Any
                            convolutions and poolings; after an up-sampling, where some units see more than others, no
                            unit sees more.  None where the whole image may matter, or an operation is not known here.
         parameters         how many numbers the module itself learns
+        multiply_adds      of its convolutions and matrix products
     The field is followed through every operation on the way, also those outside of modules, such as a concatenation.
     """
+    return _run(module, input_size, 1)[0]
+
+
+class NetFacts(NamedTuple):
+    """A net for one image.
+
+    parameters         how many numbers it learns
+    multiply_adds      of convolutions and matrix products
+    output_stride      pixels of the image between neighbours of the coarsest map of a convolution or pooling
+    receptive_field    of an output, as in `layer_table`
+    bound              whether the field is an upper bound: something was up-sampled
+    """
+
+    parameters: int
+    multiply_adds: int
+    output_stride: Fraction
+    receptive_field: tuple[int, int] | None
+    bound: bool
+
+
+def net_facts(module: Module, input_size: Sequence[int]) -> NetFacts:
+    """What a net costs and sees for an image (C, H, W).  Only shapes matter, so that no number is computed."""
+    _, tracker, output = _run(module, input_size, 0)
+    return NetFacts(module.num_parameters(trainable_only=True), tracker.multiply_adds, tracker.coarsest,
+                    _sizes(tracker.get(output)), tracker.enlarged)
+
+
+def _run(module: Module, input_size: Sequence[int], images: int) -> tuple[list[dict[str, Any]], _Tracker, Tensor]:
     if len(input_size) != 3 or min(input_size) < 1:
         raise ArgumentError(f"layer_table: input size {tuple(input_size)}; needs (C, H, W), each at least 1")
     parameter = next(module.parameters(), None)
-    x = Tensor(np.zeros((1, *input_size), np.float32 if parameter is None else parameter.dtype))
-    tracker = _Tracker()
+    x = Tensor(np.zeros((images, *input_size), np.float32 if parameter is None else parameter.dtype))
+    tracker = _Tracker(input_size[1:])
     tracker.put(x, (ReceptiveField(), ReceptiveField()))
     rows: list[dict[str, Any]] = []
     training = [(m, m.training) for m in module.modules()]
@@ -62,24 +92,24 @@ def layer_table(module: Module, input_size: Sequence[int]) -> list[dict[str, Any
             for name, part in module.named_modules():
                 if next(part.children(), None) is None:
                     stack.enter_context(part.register_forward_hook(_recorder(name, tracker, rows)))
-            module(x)
+            output = module(x)
     finally:
         for part, mode in training:
             part.training = mode
-    return rows
+    return rows, tracker, output
 
 
 def table_text(rows: Sequence[dict[str, Any]], total: int) -> str:
-    """The rows of `layer_table` as text in columns, and the number of parameters, `total`, below."""
+    """The rows of `layer_table` as text in columns, and the sums below, of parameters `total`."""
     def sizes(values: tuple[int, ...] | None) -> str:
         return "image" if values is None else "x".join(map(str, values))
 
-    cells = [("name", "type", "output", "field", "parameters")]
-    cells += [(r["name"], r["type"], sizes(r["output"]), sizes(r["receptive_field"]), f"{r['parameters']:,}")
-              for r in rows]
-    cells.append(("", "", "", "", f"{total:,}"))
-    widths = [max(len(row[c]) for row in cells) for c in range(5)]
-    aligned = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust)
+    cells = [("name", "type", "output", "field", "parameters", "multiply-adds")]
+    cells += [(r["name"], r["type"], sizes(r["output"]), sizes(r["receptive_field"]), f"{r['parameters']:,}",
+               f"{r['multiply_adds']:,}") for r in rows]
+    cells.append(("", "", "", "", f"{total:,}", f"{sum(r['multiply_adds'] for r in rows):,}"))
+    widths = [max(len(row[c]) for row in cells) for c in range(6)]
+    aligned = (str.ljust, str.ljust, str.rjust, str.rjust, str.rjust, str.rjust)
     return "\n".join("  ".join(put(text, width) for put, text, width in zip(aligned, row, widths, strict=True)).rstrip()
                      for row in cells)
 
@@ -87,18 +117,27 @@ def table_text(rows: Sequence[dict[str, Any]], total: int) -> str:
 def _recorder(name: str, tracker: _Tracker, rows: list[dict[str, Any]]) -> Callable[..., None]:
     def record(module: Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor):
-            fields = tracker.get(output)
+            before = sum(row["multiply_adds"] for row in rows)
             rows.append({"name": name, "type": type(module).__name__, "output": output.shape[1:],
-                         "receptive_field": fields and tuple(math.floor(f.size) for f in fields),
-                         "parameters": sum(p.numel() for p in module.parameters())})
+                         "receptive_field": _sizes(tracker.get(output)),
+                         "parameters": sum(p.numel() for p in module.parameters()),
+                         "multiply_adds": tracker.multiply_adds - before})
     return record
 
 
-class _Tracker:
-    """The fields of the tensors that are alive and depend on the input."""
+def _sizes(fields: Fields) -> tuple[int, int] | None:
+    return fields and (math.floor(fields[0].size), math.floor(fields[1].size))
 
-    def __init__(self):
+
+class _Tracker:
+    """The fields of the tensors that are alive and depend on the input, and what happened on the way."""
+
+    def __init__(self, input_size: Sequence[int]):
         self._fields: dict[int, tuple[Any, Fields]] = {}
+        self._height = input_size[0]
+        self.multiply_adds = 0
+        self.coarsest = Fraction(1)
+        self.enlarged = False
 
     def put(self, tensor: Tensor, fields: Fields) -> None:
         key = id(tensor)
@@ -114,6 +153,20 @@ class _Tracker:
             fields = [self.get(t) for t in known]
             for output in outputs:
                 self.put(output, None if None in fields else _after(function, known, fields, output))
+            self._note(function, inputs, outputs[0])
+
+    def _note(self, function: Function, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x, *others = inputs
+        if isinstance(function, Conv2d | ConvTranspose2d):
+            places = output if isinstance(function, Conv2d) else x
+            self.multiply_adds += others[0].numel() * math.prod(places.shape[2:])
+        elif isinstance(function, MatMul):
+            self.multiply_adds += math.prod(output.shape[1:]) * x.shape[-1]
+        if isinstance(function, Conv2d | MaxPool2d) and output.shape[2] > 1:
+            field = self.get(output)
+            self.coarsest = max(self.coarsest, field[0].stride if field else Fraction(self._height, output.shape[2]))
+        if isinstance(function, ConvTranspose2d | Resample2d) and output.shape[2] > max(1, x.shape[2]):
+            self.enlarged = True
 
 
 def _after(function: Function, inputs: list[Tensor], fields: list[tuple[ReceptiveField, ReceptiveField]],
