@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tinyseg.cli import bench, convert, demo, evaluate, info, models, predict, train, verify
+from tinyseg.cli import bench, convert, crf, demo, evaluate, info, models, predict, train, verify
 from tinyseg.errors import Interrupted, KernelError, TinysegError
 
 __all__ = ["app", "main"]
@@ -25,7 +25,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     pass
 
 
-for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, bench.bench, models.models, info.info,
+for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, crf.crf, bench.bench, models.models, info.info,
                 verify.verify, convert.convert, convert.inspect):
     app.command(help=_paragraphs(command.__doc__))(command)
 

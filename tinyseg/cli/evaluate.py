@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinyseg.cli.crf_settings import crf_of
 from tinyseg.errors import ArgumentError
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    from tinyseg.data import Dataset
+    from tinyseg.inference import Predictor
+
+__all__ = ["evaluate", "labelled_data"]
 
 
 def evaluate(
@@ -21,15 +26,18 @@ def evaluate(
     tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
     views: Annotated[str, typer.Option(
         help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
+    crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""
     from tinyseg.inference import Predictor
     predictor = Predictor.load(run, tile, views=views)
-    evaluation = predictor.evaluate(_data(run, predictor, images, masks, ignore_value, mask_encoding))
+    predictor.crf = crf_of(run) if crf else None
+    evaluation = predictor.evaluate(labelled_data(run, predictor, images, masks, ignore_value, mask_encoding))
     c = evaluation.confusion
     if as_json:
-        print(json.dumps({**c.summary(), "cross_entropy": evaluation.cross_entropy}, indent=2, allow_nan=True))
+        print(json.dumps({**c.summary(), "border_mean_iou": evaluation.borders.mean_iou,
+                          "cross_entropy": evaluation.cross_entropy}, indent=2, allow_nan=True))
         return
     from rich.console import Console
     from rich.table import Table
@@ -40,14 +48,17 @@ def evaluate(
     Console().print(table)
     for name, value in (("mean IoU", c.mean_iou), ("pixel accuracy", c.pixel_accuracy),
                         ("mean accuracy", c.mean_accuracy), ("frequency-weighted IoU", c.frequency_weighted_iou),
-                        ("mean Dice", c.mean_dice), ("cross-entropy", evaluation.cross_entropy)):
+                        ("mean Dice", c.mean_dice), ("mean IoU near borders", evaluation.borders.mean_iou),
+                        ("cross-entropy", evaluation.cross_entropy)):
         print(f"{name:<24}{value:.4f}")
 
 
-def _data(run, predictor, images, masks, ignore_value, mask_encoding):
+def labelled_data(run: Path, predictor: "Predictor", images: Path | None, masks: Path | None, ignore_value: int | None,
+                  mask_encoding: str) -> "Dataset":
+    """The images and masks that the options name, or the run's own validation set."""
     from tinyseg.data import FolderDataset
     if (images is None) != (masks is None):
-        raise ArgumentError("evaluate: --images and --masks go together; give both, or neither for the run's own")
+        raise ArgumentError("--images and --masks go together; give both, or neither for the run's own")
     if images is not None:
         data = FolderDataset(images, masks, predictor.classes, channels=predictor.channels, ignore_value=ignore_value,
                              mask_encoding=mask_encoding)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tinyseg.cli.crf_settings import crf_of
 from tinyseg.errors import DataError, about
 
 __all__ = ["predict"]
@@ -24,6 +25,7 @@ def predict(
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings.")] = 32,
     views: Annotated[str, typer.Option(
         help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
+    crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
 ) -> None:
     """Segment images with a trained net."""
     from rich.console import Console
@@ -33,6 +35,7 @@ def predict(
     from tinyseg.inference import Predictor
     from tinyseg.inference.output import write_prediction
     predictor = Predictor.load(run, tile, overlap, views)
+    predictor.crf = crf_of(run) if crf else None
     paths = _images(inputs)
     names = _names(paths)
     console = Console(stderr=True)

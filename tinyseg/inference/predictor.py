@@ -13,11 +13,12 @@ import numpy as np
 
 from tinyseg import models
 from tinyseg.checkpoint import load_checkpoint, split_prefix
+from tinyseg.crf import DenseCRF
 from tinyseg.data import IGNORE, Dataset, Normalize, Sample
 from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
 from tinyseg.inference.views import averaged
-from tinyseg.metrics import ConfusionMatrix
+from tinyseg.metrics import ConfusionMatrix, near_borders
 from tinyseg.nn import Module, init
 
 __all__ = ["Evaluation", "Prediction", "Predictor", "ahead", "checkpoint_of"]
@@ -36,10 +37,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The confusion matrix over a data set, and the mean cross-entropy of its labelled pixels."""
+    """The confusion matrix over a data set, the mean cross-entropy of its labelled pixels, and the confusion matrix of
+    those within 4 pixels of a border.
+    """
 
     confusion: ConfusionMatrix
     cross_entropy: float
+    borders: ConfusionMatrix
 
 
 @dataclass(eq=False)
@@ -53,6 +57,7 @@ class Predictor:
     normalize   from grey levels to what the net was trained on
     tile, overlap    see `tinyseg.inference.Tiling.plan`
     views            see `tinyseg.inference.averaged`
+    crf              refines what the net says, or None
     """
 
     model: Module
@@ -63,6 +68,7 @@ class Predictor:
     tile: int | None = None
     overlap: int = 32
     views: str = "one"
+    crf: DenseCRF | None = None
 
     @classmethod
     def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32, views: str = "one") -> Predictor:
@@ -96,11 +102,12 @@ class Predictor:
         def segment(view: np.ndarray) -> np.ndarray:
             return probabilities(self.model, view, self.tile, self.overlap)
 
-        return Prediction(averaged(segment, self.normalize(image), self.views))
+        answer = averaged(segment, self.normalize(image), self.views)
+        return Prediction(answer if self.crf is None else self.crf(image, answer))
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Compare with the masks of a data set, image by image at its own size."""
-        confusion = ConfusionMatrix(len(self.classes), classes=self.classes)
+        confusion, borders = (ConfusionMatrix(len(self.classes), classes=self.classes) for _ in range(2))
         surprise, pixels = 0.0, 0
         for sample in ahead(dataset):
             if sample.mask is None:
@@ -108,11 +115,12 @@ class Predictor:
             with about(sample.name):
                 prediction = self(sample.image)
             confusion.update(sample.mask, prediction.mask)
+            borders.update(near_borders(sample.mask), prediction.mask)
             rows, columns = np.nonzero(sample.mask != IGNORE)
             of_truth = prediction.probabilities[sample.mask[rows, columns], rows, columns]
             surprise -= float(np.log(np.maximum(of_truth, 1e-12), dtype=np.float64).sum())
             pixels += len(rows)
-        return Evaluation(confusion, surprise / pixels if pixels else math.nan)
+        return Evaluation(confusion, surprise / pixels if pixels else math.nan, borders)
 
 
 def checkpoint_of(path: str | Path) -> Path:
