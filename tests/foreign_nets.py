@@ -196,3 +196,79 @@ NETS = {"resnet_cifar/resnet20-12fca82f.th": (CifarResNet, (2, 3, 32, 32)),
         "mouse_pupil_unet/615pupils.pth": (PupilUNet, (1, 1, 60, 76)),
         "espnet_cityscapes/encoder_espnet_p_2_q_8.pth": (ESPNetEncoder, (1, 3, 64, 96)),
         "espnet_cityscapes/decoder_espnet_p_2_q_8.pth": (ESPNet, (1, 3, 64, 96))}
+
+
+# -- DeepLab v3 on MobileNetV2 of half the width (Sandler et al., arXiv:1801.04381), persons, from a file of ONNX
+def unit(before, channels, kernel, stride=1, rate=1, groups=1, act=nn.ReLU6, eps=1e-3):
+    layers = {"conv": nn.Conv2d(before, channels, kernel, stride, kernel // 2 * rate, rate, groups, bias=False),
+              "bn": nn.BatchNorm2d(channels, eps=eps)}
+    return nn.Sequential({**layers, "act": act()} if act else layers)
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, before, channels, stride, rate, widening):
+        wide = before * widening
+        if widening > 1:
+            self.expand = unit(before, wide, 1)
+        self.depthwise = unit(wide, wide, 3, stride, rate, wide)
+        self.project = unit(wide, channels, 1, act=None)
+        self.adds = stride == 1 and before == channels
+
+    def forward(self, x):
+        y = x
+        for layer in self.children():
+            y = layer(y)
+        return x + y if self.adds else y
+
+
+class PortraitNet(nn.Module):
+    """(N, 3, H, W) in [-1, 1] -> logits (N, 2, H/8, W/8) of background and person."""
+
+    # channels, blocks, stride, rates of the first block and the others
+    STAGES = ((8, 1, 1, 1, 1), (12, 2, 2, 1, 1), (16, 3, 2, 1, 1), (32, 4, 1, 1, 2), (48, 3, 1, 2, 2), (80, 3, 1, 2, 4),
+              (160, 1, 1, 4, 4))
+
+    def __init__(self):
+        self.Conv = unit(3, 16, 3, 2)
+        before, k = 16, 0
+        for channels, blocks, stride, first, others in self.STAGES:
+            for b in range(blocks):
+                block = InvertedResidual(before, channels, 1 if b else stride, others if b else first, 6 if k else 1)
+                setattr(self, f"expanded_conv_{k}" if k else "expanded_conv", block)
+                before, k = channels, k + 1
+        self.backbone = [getattr(self, name) for name, _ in self.named_children()]
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.image_pooling = unit(160, 256, 1, act=nn.ReLU, eps=1e-5)
+        self.aspp0 = unit(160, 256, 1, act=nn.ReLU, eps=1e-5)
+        self.concat_projection = unit(512, 256, 1, act=nn.ReLU, eps=1e-5)
+        self.semantic = nn.Conv2d(256, 2, 1)
+
+    def forward(self, x):
+        for layer in self.backbone:
+            x = layer(x)
+        whole = F.interpolate(self.image_pooling(self.pool(x)), x.shape[2:], mode="bilinear")
+        return self.semantic(self.concat_projection(F.concatenate([whole, self.aspp0(x)], dim=1)))
+
+
+def portrait_weights(graph, array_of):
+    """Names of `PortraitNet` to arrays, from the file's graph.
+
+    The file has no dilated convolutions but zeros between the weights, which are left out here.
+    """
+    constants = {constant.name: array_of(constant) for constant in graph.initializer}
+    statistics = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+    found = {}
+    for node in graph.node:
+        parts = node.output[0].removeprefix("MobilenetV2/").split("/")
+        if node.op_type == "Conv" and len(node.input) == 3:
+            found["semantic.weight"], found["semantic.bias"] = (constants[name] for name in node.input[1:])
+        elif node.op_type == "Conv":
+            weight = constants[node.input[1]]
+            kept = 1 if weight.shape[2] in (1, 3) else weight.shape[2] // 2
+            owner = parts[:2] if parts[0].startswith("expanded") else parts[:1]
+            found[".".join([*owner, "conv", "weight"])] = weight[:, :, ::kept, ::kept]
+        elif node.op_type == "BatchNormalization":
+            for name in node.input[1:]:
+                *owner, _, last = name.removeprefix("MobilenetV2/").removesuffix(":0").split("/")
+                found[".".join([*owner, "bn", statistics[last]])] = constants[name]
+    return found
