@@ -25,8 +25,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     pass
 
 
-for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, crf.crf, bench.bench, models.models, info.info,
-                verify.verify, convert.convert, convert.inspect):
+for command in (demo.demo, train.train, evaluate.evaluate, predict.predict, crf.crf, bench.bench, models.models,
+                info.info, verify.verify, convert.convert, convert.inspect):
     app.command(help=_paragraphs(command.__doc__))(command)
 
 

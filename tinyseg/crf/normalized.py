@@ -37,8 +37,10 @@ class NormalizedFilter:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x float (N, C) -> (N, C)."""
-        return self._gaussian.filter(x, self._before.astype(x.dtype), self._after.astype(x.dtype))
+        return self._gaussian.filter(np.ascontiguousarray(x), self._before.astype(x.dtype),
+                                     self._after.astype(x.dtype))
 
     def transposed(self, x: np.ndarray) -> np.ndarray:
         """The adjoint, which gradients go back through."""
-        return self._gaussian.filter(x, self._after.astype(x.dtype), self._before.astype(x.dtype), transposed=True)
+        return self._gaussian.filter(np.ascontiguousarray(x), self._after.astype(x.dtype),
+                                     self._before.astype(x.dtype), transposed=True)
