@@ -1,7 +1,20 @@
 """Nets of others, put together from tinyseg's modules under the names that their published weights have."""
 
+from contextlib import contextmanager
+
+import tinyseg as ts
 import tinyseg.functional as F
 from tinyseg import nn
+
+
+@contextmanager
+def matmul_precision(name):
+    before = ts.get_float32_matmul_precision()
+    ts.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        ts.set_float32_matmul_precision(before)
 
 
 # -- ResNet-20 for CIFAR-10 (He et al., arXiv:1512.03385, section 4.2), as github.com/akamaster/pytorch_resnet_cifar10
@@ -191,11 +204,11 @@ class ESPNet(nn.Module):
         return self.classifier(self.conv(F.concatenate([x, first], dim=1)))
 
 
-# file in the folder of weights: (the net, an input's size)
-NETS = {"resnet_cifar/resnet20-12fca82f.th": (CifarResNet, (2, 3, 32, 32)),
-        "mouse_pupil_unet/615pupils.pth": (PupilUNet, (1, 1, 60, 76)),
-        "espnet_cityscapes/encoder_espnet_p_2_q_8.pth": (ESPNetEncoder, (1, 3, 64, 96)),
-        "espnet_cityscapes/decoder_espnet_p_2_q_8.pth": (ESPNet, (1, 3, 64, 96))}
+# file in the folder of weights: (the net, an input's size and scale)
+NETS = {"resnet_cifar/resnet20-12fca82f.th": (CifarResNet, (2, 3, 32, 32), 1),
+        "mouse_pupil_unet/615pupils.pth": (PupilUNet, (1, 1, 60, 76), 1),
+        "espnet_cityscapes/encoder_espnet_p_2_q_8.pth": (ESPNetEncoder, (1, 3, 64, 96), 1 / 255),
+        "espnet_cityscapes/decoder_espnet_p_2_q_8.pth": (ESPNet, (1, 3, 64, 96), 1 / 255)}
 
 
 # -- DeepLab v3 on MobileNetV2 of half the width (Sandler et al., arXiv:1801.04381), persons, from a file of ONNX

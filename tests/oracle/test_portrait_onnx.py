@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from foreign_nets import PortraitNet, portrait_weights
+from foreign_nets import PortraitNet, matmul_precision, portrait_weights
 from PIL import Image, ImageDraw
 
 import tinyseg.functional as F
@@ -66,12 +66,14 @@ def follow(graph, x, until):
     raise AssertionError("the graph has no such node")
 
 
-def test_logits(graph, net, picture):
-    with torch.no_grad(), no_grad():
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_logits(graph, net, picture, precision):
+    with torch.no_grad(), no_grad(), matmul_precision(precision):
         expected = follow(graph, torch.from_numpy(picture[0]), ("Conv", 3)).numpy()
         found = net(Tensor(picture[0])).data
     assert found.shape == expected.shape == (1, 2, 65, 65)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    atol = 1e-4 if precision == "highest" else 1e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 def test_it_finds_the_person(net, picture):
