@@ -97,9 +97,10 @@ def test_pooling(split, size, kernel, stride):
 
 @compiled
 @both
-def test_a_sum_over_concatenated_parts(split):
-    parts = [integers(2, c, 21, 18) for c in (32, 64, 32)]
-    weight, geometry = integers(64, 128, 3, 3), ConvGeometry((21, 18), (3, 3), padding=((1, 1), (1, 1)))
+@pytest.mark.parametrize("channels", [(64, 32), (32, 64, 32), (32, 32, 32, 32)], ids=str)
+def test_a_sum_over_concatenated_parts(channels, split):
+    parts = [integers(2, c, 21, 18) for c in channels]
+    weight, geometry = integers(64, sum(channels), 3, 3), ConvGeometry((21, 18), (3, 3), padding=((1, 1), (1, 1)))
     together = blocked.concatenate(*(lines(p, split) for p in parts))
     assert np.array_equal(together, np.concatenate(parts, 1))
     check(convolve("conv2d", together, weight, geometry, split=split),

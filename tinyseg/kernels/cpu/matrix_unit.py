@@ -341,10 +341,10 @@ class _Turn:
                                      self.scratch))
             place, sums = weights, self.sums
             for part in plan.parts:
-                band = Band(row, rows, c.grid[1], layout.width, block, blocks, plan.all_blocks,
+                band = Band(row, rows, c.grid[1], layout.width, block, blocks, blocks, 0, plan.all_blocks,
                             4 * part.size * blocks <= _WEIGHTS_BYTES * plan.all_blocks, part.square)
-                written = multiply(self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums, band, y,
-                                   result._replace(outputs=part.result, form=part.form), self.scratch)
+                written = multiply(self.lines, self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums,
+                                   band, y, result._replace(outputs=part.result, form=part.form), self.scratch)
                 self.written = largest_of((written, self.written))
                 place += part.size
                 sums = sums[part.sums(plan.rows * layout.width) * (plan.blocks < plan.all_blocks):]

@@ -1,7 +1,7 @@
 """Convolution on the matrix unit from lines to lines: nothing is packed but the weight.
 
-A `Blocked` activation is read where it lies.  Its parts, one for each array that was concatenated, are runs of channels
-whose products are added up one after the other.
+A `Blocked` activation is read where it lies.  It has a part for each array that was concatenated.  Two of them are read
+together; where there are more, sums wait for the next two.
 """
 
 from functools import lru_cache
@@ -75,15 +75,16 @@ class _Plan:
         self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
         self.cost = sum(part.work for part in self.parts)
         rows = c.grid[0]
-        if len(blocks) > 1:
-            rows = min(rows, _CACHED // (4 * self.sums(pitch)))
+        if len(blocks) > 2:
+            while rows > 1 and 4 * self.sums(rows * pitch) > _CACHED:
+                rows -= 1
         if 4 * max(part.size for part in self.parts) > _CACHED:
             rows = min(rows, _CACHED // (pitch * sum(blocks) * (128 if split else 64)) - 2)
         bands = -(-c.grid[0] // max(1, rows))
         while images * bands % threads and bands < c.grid[0]:
             bands += 1
         self.rows = -(-c.grid[0] // bands)
-        self.kept = self.sums(self.rows * pitch) if len(blocks) > 1 else 1
+        self.kept = self.sums(self.rows * pitch) if len(blocks) > 2 else 1
 
     def sums(self, positions: int) -> int:
         return max(part.sums(positions) for part in self.parts)
@@ -103,11 +104,15 @@ def _find_plan(operation: str, geometry: ConvGeometry, blocks: tuple[int, ...], 
 def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None, relu: bool,
              groups: int) -> bool:
     """Fill y; False where some number is too large or too small for the matrix unit."""
-    c, part_size = plan.c, [part[0].size for part in x.parts]
+    c = plan.c
     tiles, largest_weight = pack_weights(plan, weight)
     if not representable(x.largest, largest_weight):
         return False
-    target, memory = Target(y, c.step, bias, relu), [flat_lines(part) for part in x.parts]
+    target = Target(y, c.step, bias, relu)
+    parts = [(flat_lines(part), part[0].size, part.shape[1]) for part in x.parts]
+    if len(parts) % 2:
+        parts.append((*parts[-1][:2], 0))
+    pairs = list(zip(parts[::2], parts[1::2], strict=True))
     halves, lines, _ = x.parts[0].shape[2:]
     source = Source(c.size[0], c.size[1], 1, 0, x.pitch, halves * lines * LINE, (halves - 1) * lines * LINE, 1, 0, 0,
                     _UNUSED, _UNUSED.reshape(1, 1))
@@ -118,13 +123,15 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
         rows, result, place = min(plan.rows, c.grid[0] - row), target.result(image), 0
         scratch, sums = workspace.empty(SCRATCH), workspace.empty(plan.kept)
         for part in plan.parts:
-            stay, block = 4 * part.size <= _CACHED, 0
-            for flat, size, array in zip(memory, part_size, x.parts, strict=True):
+            stay, block, result = 4 * part.size <= _CACHED, 0, result._replace(outputs=part.result, form=part.form)
+            for (lines, size, here), (others, other_size, more) in pairs:
                 start = image * size + (x.first + row * x.pitch) * LINE
-                band = Band(row, rows, c.grid[1], x.pitch, block, array.shape[1], all_blocks, stay, part.square)
-                largest.append(multiply(flat, source, tiles, place, part.offsets + start, part.tap_rows, sums, band,
-                                        target.flat, result._replace(outputs=part.result, form=part.form), scratch))
-                block += array.shape[1]
+                shift = image * (other_size - size) - here * source.block
+                band = Band(row, rows, c.grid[1], x.pitch, block, here + more, here, shift, all_blocks, stay,
+                            part.square)
+                largest.append(multiply(lines, others, source, tiles, place, part.offsets + start, part.tap_rows, sums,
+                                        band, target.flat, result, scratch))
+                block += here + more
             place += part.size
 
     largest: list[np.float32] = []

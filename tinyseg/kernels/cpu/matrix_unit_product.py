@@ -69,6 +69,8 @@ class Band(NamedTuple):
     row, rows          the first row, and how many
     positions, pitch   in a row, and from one to the next
     block, blocks      the first block of channels, and how many
+    here, shift        how many of them lie in the first of two arrays of lines, and how much further in the other a
+                       position is
     all_blocks         of the weights
     weights_stay       do the weights fit the cache?  Then positions outside, else outputs outside
     square             2 x 2 accumulators, tiles by blocks of outputs; else 6 x 1
@@ -80,6 +82,8 @@ class Band(NamedTuple):
     pitch: int
     block: int
     blocks: int
+    here: int
+    shift: int
     all_blocks: int
     weights_stay: bool
     square: bool
@@ -243,11 +247,12 @@ def _largest(vector):
 # ---- multiplying ---------------------------------------------------------------------------------------------------
 
 @jit
-def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, result, scratch):
-    """Multiply the packed band by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
+def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, y, result, scratch):
+    """Multiply a band of lines by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
     Returns the largest magnitude written, if the result are lines.
 
+    lines, others    two arrays of them; `band` says which blocks of channels lie where
     offsets     elements from a position to what each tap reads
     tap_rows    the row of x that each tap reads at the positions of row 0
     """
@@ -267,11 +272,11 @@ def multiply(lines, source, tiles, weights, offsets, tap_rows, sums, band, y, re
                                 band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
             kept = (output * stretches * STRETCH + position) * across * LINE
             if band.square:
-                _two_by_two(lines, LINE * position, source, tiles, weights, offsets, first, last, band, 2 * output,
-                            min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
+                _two_by_two(lines, others, LINE * position, source, tiles, weights, offsets, first, last, band,
+                            2 * output, min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
             else:
-                _six_by_one(lines, LINE * position, source, tiles, weights, offsets, first, last, band, output, sums,
-                            kept, scratch)
+                _six_by_one(lines, others, LINE * position, source, tiles, weights, offsets, first, last, band, output,
+                            sums, kept, scratch)
             if finished and result.form == LINES:
                 largest = _write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
                                        band, y, result, largest)
@@ -296,7 +301,8 @@ def _taps(tap_rows, top, bottom, source):
 
 
 @jit
-def _six_by_one(lines, position, source, tiles, weights, offsets, first, last, band, output, sums, kept, scratch):
+def _six_by_one(lines, others, position, source, tiles, weights, offsets, first, last, band, output, sums, kept,
+                scratch):
     """Six tiles of positions by one block of outputs, into scratch or `sums`."""
     if band.block:
         _exchange_six(sums, kept, True)
@@ -311,18 +317,28 @@ def _six_by_one(lines, position, source, tiles, weights, offsets, first, last, b
     for b in range(band.blocks):
         tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
         line = position + b * source.block
-        for t in range(first, last):
-            if source.below:
-                _six(lines, line + offsets[t], tiles, tile + TILE)
-                _six(lines, line + offsets[t], tiles, tile)
-                _six(lines, line + offsets[t] + source.below, tiles, tile)
-            else:
-                _six(lines, line + offsets[t], tiles, tile)
-            tile += size
+        if b < band.here:
+            _six_taps(lines, line, source, tiles, tile, offsets, first, last)
+        else:
+            _six_taps(others, line + band.shift, source, tiles, tile, offsets, first, last)
     if band.block + band.blocks == band.all_blocks:
         _exchange_six(scratch, 0, False)
     else:
         _exchange_six(sums, kept, False)
+
+
+@jit
+def _six_taps(lines, line, source, tiles, tile, offsets, first, last):
+    """The taps of one block of channels."""
+    for t in range(first, last):
+        if source.below:
+            _six(lines, line + offsets[t], tiles, tile + TILE)
+            _six(lines, line + offsets[t], tiles, tile)
+            _six(lines, line + offsets[t] + source.below, tiles, tile)
+            tile += 2 * TILE
+        else:
+            _six(lines, line + offsets[t], tiles, tile)
+            tile += TILE
 
 
 @jit
@@ -373,8 +389,8 @@ def _exchange_six(array, place, inwards):
 
 
 @jit
-def _two_by_two(lines, position, source, tiles, weights, offsets, first, last, band, output, other, sums, kept,
-                scratch):
+def _two_by_two(lines, others, position, source, tiles, weights, offsets, first, last, band, output, other, sums,
+                kept, scratch):
     """Two tiles of positions by two blocks of outputs, `output` and `other`."""
     if band.block:
         _exchange_four(sums, kept, True)
@@ -388,17 +404,28 @@ def _two_by_two(lines, position, source, tiles, weights, offsets, first, last, b
         tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
         beside = tile + (other - output) * band.all_blocks * taps * size
         line = position + b * source.block
-        for t in range(first, last):
-            if source.below:
-                _twelve(lines, line + offsets[t], line + offsets[t] + source.below, tiles, tile, beside)
-            else:
-                _four(lines, line + offsets[t], tiles, tile, beside)
-            tile += size
-            beside += size
+        if b < band.here:
+            _four_taps(lines, line, source, tiles, tile, beside, offsets, first, last)
+        else:
+            _four_taps(others, line + band.shift, source, tiles, tile, beside, offsets, first, last)
     if band.block + band.blocks == band.all_blocks:
         _exchange_four(scratch, 0, False)
     else:
         _exchange_four(sums, kept, False)
+
+
+@jit
+def _four_taps(lines, line, source, tiles, tile, beside, offsets, first, last):
+    """The taps of one block of channels."""
+    for t in range(first, last):
+        if source.below:
+            _twelve(lines, line + offsets[t], line + offsets[t] + source.below, tiles, tile, beside)
+            tile += 2 * TILE
+            beside += 2 * TILE
+        else:
+            _four(lines, line + offsets[t], tiles, tile, beside)
+            tile += TILE
+            beside += TILE
 
 
 @jit
@@ -543,7 +570,9 @@ def _write_run(scratch, place, count, i, j, output, y, result):
 
 @jit
 def _write_lines(scratch, begin, end, output, band, y, result, largest):
-    """Write the sums of 32 outputs at positions `begin` .. `end` - 1 as lines, and raise `largest` to what is written.
+    """Write the sums of 32 outputs at positions `begin` .. `end` - 1 as lines, and zeros right of the last column.
+
+    Returns `largest`, raised to what is written.
 
     The sums lie in scratch as `_two_by_two` leaves them: a row of 16 for each position, the other 16 two tiles later.
     """
@@ -568,5 +597,10 @@ def _write_lines(scratch, begin, end, output, band, y, result, largest):
             store(y, line, words(a, b))
             if result.below:
                 store(y, line + result.below, words(a - bf16(a), b - bf16(b)))
+        if last > first and w + (last - 1) * step == result.width - 1:
+            edge = base + h * result.row + result.width * LINE
+            store(y, edge, zero)
+            if result.below:
+                store(y, edge + result.below, zero)
         position += run
     return largest
