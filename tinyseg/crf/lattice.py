@@ -19,6 +19,7 @@ from tinyseg.crf.table import Table
 from tinyseg.errors import ArgumentError
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.workspace import empty, empty_like
 from tinyseg.machine import expect_room
 
 __all__ = ["Lattice"]
@@ -60,13 +61,13 @@ class Lattice:
         """
         expect_room(f"crf: a lattice of {self.vertices:,} vertices for {x.shape[1]} classes",
                     2 * self.vertices * x.shape[1] * x.itemsize, _ADVICE)
-        values, blurred = np.empty((2, self.vertices + 1, x.shape[1]), x.dtype)
+        values, blurred = empty((2, self.vertices + 1, x.shape[1]), x.dtype)
         values[-1] = blurred[-1] = 0                 # the vertex that stands for those that are missing
         mix(*self._splat, before, np.ones(self.vertices, x.dtype), x, values[:-1])
         for beside in (self._neighbours[::-1] if transposed else self._neighbours):
             blur(beside, values, blurred)
             values, blurred = blurred, values
-        y = np.empty_like(x)
+        y = empty_like(x)
         mix(*self._slice, np.full(self.vertices + 1, self._alpha, x.dtype), after, values, y)
         return y
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinyseg.crf.rows import softmax_of_minus
+from tinyseg.crf.rows import add_product, softmax_of_minus
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.kernels.cpu.threads import in_parallel
 
@@ -84,14 +84,17 @@ def _compatibility(compatibility: ArrayLike, classes: int) -> np.ndarray:
 
 def _softmax_of_minus(unary: np.ndarray, costs: Sequence[tuple[np.ndarray, np.ndarray]], q: np.ndarray) -> None:
     """q = softmax(-U - Σ_m Q̃_m μ_m), a block of pixels at a time that stays in the cache."""
+    costs = [(heard, mu.astype(unary.dtype)) for heard, mu in costs]
     rows = max(1, _CACHED // unary.shape[1])
 
     def work(first: int) -> None:
         block = slice(first, first + rows)
         energy = unary[block].copy()
         for heard, mu in costs:
-            mu = mu.astype(energy.dtype)
-            energy += heard[block] * mu if mu.ndim == 1 else heard[block] @ mu
+            if mu.ndim == 1:
+                add_product(heard[block], mu, energy)
+            else:
+                energy += heard[block] @ mu
         softmax_of_minus(energy, q[block])
 
     in_parallel(work, range(0, len(unary), rows), blas=any(mu.ndim == 2 for _, mu in costs))

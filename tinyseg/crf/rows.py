@@ -10,7 +10,7 @@ from tinyseg.jit import jit
 from tinyseg.kernels.cpu.share import share
 from tinyseg.kernels.cpu.vector import LANES, fma, load_part, splat, store_part
 
-__all__ = ["blur", "mix", "softmax_of_minus"]
+__all__ = ["add_product", "blur", "mix", "softmax_of_minus"]
 
 
 def mix(start: np.ndarray, source: np.ndarray, weight: np.ndarray, before: np.ndarray, after: np.ndarray,
@@ -35,6 +35,14 @@ def softmax_of_minus(energy: np.ndarray, q: np.ndarray) -> None:
     _above_least(energy)
     np.exp(energy, out=energy)                       # NumPy has vector instructions for it
     _divide_by_sum(energy, q)
+
+
+@jit(fastmath={"contract"})
+def add_product(x, factor, y):
+    """y_rc += x_rc · factor_c."""
+    for r in range(len(y)):
+        for c in range(len(factor)):
+            y[r, c] += x[r, c] * factor[c]
 
 
 @jit
