@@ -1,8 +1,8 @@
 """A coarse prediction made fine by the image: 03_dense_crf.py [scenes].  Writes dense_crf.png.
 
-A net that down-samples by 8 knows what is where, but not to the pixel.  Here such answers are made from the truth: class
-by class, the mean over squares of 8x8, and back to full size.  A fully connected CRF then lets every pixel hear from
-all others, the more the nearer and the more alike in colour they are.
+A net that down-samples by 8 knows what is where, but not to the pixel.  Here such answers are made from the truth:
+class by class, the mean over squares of 8x8, and back to full size.  A fully connected CRF then lets every pixel hear
+from all others, the more the nearer and the more alike in colour they are.
 """
 
 import sys
