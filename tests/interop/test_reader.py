@@ -151,6 +151,16 @@ def test_parameters_and_untyped_storages(read):
     assert found.arrays["u"].dtype == np.uint16
 
 
+@pytest.mark.parametrize("kind", ["zip", "stream"])
+def test_one_storage_under_two_types(read, kind):
+    value = dict_of({name: tensor(storage("0", dtype, 2, kind=kind), (2,)) for name, dtype in
+                     (("f", "float32"), ("i", "int32"))})
+    data = struct.pack("<2f", 1, -2)
+    found = read(zip_file(value, {"0": data}) if kind == "zip" else stream_file(value, {"0": (2, data)})).arrays
+    np.testing.assert_array_equal(found["f"], [1, -2])
+    np.testing.assert_array_equal(found["i"], struct.unpack("<2i", data))
+
+
 def test_attributes_of_a_state_dict_are_left_aside(read):
     """PyTorch keeps the versions of modules in `_metadata`, an attribute of the OrderedDict."""
     value = ordered({"x": tensor(storage("0", "float32", 1), (1,))}) + dict_of({"_metadata": ordered()}) + b"b"

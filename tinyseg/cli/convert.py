@@ -42,6 +42,7 @@ def inspect(
 ) -> None:
     """Show what a file of weights holds: tensors, shapes, types, and which net they look like."""
     from tinyseg.interop import guess_architecture, read_weights
+    from tinyseg.interop.text import printable
     found = read_weights(weights, key)
     shapes = {name: array.shape for name, array in found.arrays.items()}
     learned = sum(a.size for name, a in found.arrays.items() if not name.endswith(_STATISTICS))
@@ -53,22 +54,17 @@ def inspect(
         print(json.dumps({**facts, "names": {name: {"shape": shape, "dtype": found.dtypes[name]}
                                              for name, shape in shapes.items()}}, indent=2))
         return
-    rows = [(_printable(name), "x".join(map(str, shape)) or "-", found.dtypes[name]) for name, shape in shapes.items()]
+    rows = [(printable(name), "x".join(map(str, shape)) or "-", found.dtypes[name]) for name, shape in shapes.items()]
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
     for name, shape, dtype in rows:
         print(f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {dtype}")
     print()
     for name, value in facts.items():
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _printable(str(value))
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(str(value))
         if name == "architecture":
             shown = shown or "not one that is known"
         if shown:
-            print(f"{_printable(name):<20}{shown[:200]}")
+            print(f"{printable(name):<20}{shown[:200]}")
 
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-def _printable(text: str) -> str:
-    """A name of a file may hold anything, also what moves the cursor."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinyseg.errors import ArgumentError, CheckpointError, about
 from tinyseg.interop.layouts import standard_names
+from tinyseg.interop.text import printable
 from tinyseg.interop.weights import Weights, read_weights
 from tinyseg.nn import Module
 
@@ -159,4 +160,4 @@ def _fold_biases(arrays: dict[str, np.ndarray],
 
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    return ", ".join(names[:_FEW]) + more
+    return ", ".join(map(printable, names[:_FEW])) + more

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinyseg.errors import CheckpointError
+from tinyseg.interop.text import shown
 
 __all__ = ["ElementType", "Storage", "StoredTensor", "decode"]
 
 _MOST_AXES = 64                                      # of a NumPy array
-_MOST = 2 ** 63                                      # of bytes; the longer ints of a pickle are no lengths
+_MOST = 2 ** 63                                      # of bytes, of which addresses have no more
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Storage:
     def __init__(self, key: Any, type_: ElementType, length: Any, read: Callable[[Storage], Any],
                  big_endian: bool = False):
         if type(length) is not int or not 0 <= length < _MOST:
-            raise CheckpointError(f"storage {key!s:.40} has length {length!s:.40}; needs a whole number from 0")
+            raise CheckpointError(f"storage {shown(key)} has length {shown(length)}; needs 0 to 2^63 - 1")
         self.key, self.type, self.length = key, type_, length
         self._read, self.big_endian = read, big_endian
 
@@ -80,19 +81,19 @@ class StoredTensor:
     def __post_init__(self) -> None:
         """Every element has to lie inside of the storage; anything else would read memory that is not the file's."""
         for what, values in (("offset", (self.offset,)), ("size", self.size), ("stride", self.stride)):
-            if type(values) is not tuple or any(type(v) is not int or not 0 <= v < _MOST for v in values):
-                raise CheckpointError(f"a tensor has {what} {values!s:.60}; needs whole numbers from 0")
+            if type(values) is not tuple or any(type(v) is not int or v < 0 for v in values):
+                raise CheckpointError(f"a tensor has {what} {shown(values)}; needs whole numbers from 0")
         if len(self.size) != len(self.stride) or len(self.size) > _MOST_AXES:
             raise CheckpointError(f"a tensor has {len(self.size)} sizes and {len(self.stride)} strides; "
                                   f"needs as many of both, at most {_MOST_AXES}")
         if math.prod(max(n, 1) for n in self.size) >= _MOST // self.type.size:
-            raise CheckpointError(f"a tensor has size {self.size!s:.60}; needs fewer than 2^63 bytes")
+            raise CheckpointError(f"a tensor has size {shown(self.size)}; needs fewer than 2^63 bytes")
         last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True))
         length = self.storage.nbytes // self.type.size
         if 0 not in self.size and last >= length:    # one without elements may lie anywhere
-            raise CheckpointError(f"a tensor of size {self.size!s:.60} with strides {self.stride!s:.60} ends at "
-                                  f"element {last} of storage {self.storage.key!s:.40}, which has {length}; needs "
-                                  "offset + Σ (size-1)·stride < length")
+            raise CheckpointError(f"a tensor of size {shown(self.size)} with strides {shown(self.stride)} ends at "
+                                  f"element {shown(last)} of storage {shown(self.storage.key)}, which has {length}; "
+                                  "needs offset + Σ (size-1)·stride < length")
 
     @property
     def nbytes(self) -> int:

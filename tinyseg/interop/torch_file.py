@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from tinyseg.errors import CheckpointError, TinysegError
 from tinyseg.interop.tensors import ElementType, Storage, StoredTensor
+from tinyseg.interop.text import shown
 from tinyseg.interop.unpickle import Constructor, unpickle
 
 __all__ = ["DTYPES", "STORAGES", "intact_archive", "open_stream", "open_tar", "open_zip"]
@@ -46,7 +47,7 @@ def intact_archive() -> Iterator[None]:
         raise
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, NotImplementedError, RuntimeError,
             ValueError, KeyError, OverflowError, EOFError) as error:
-        raise CheckpointError(f"the archive is damaged ({error}); {_WHOLE}") from error
+        raise CheckpointError(f"the archive is damaged ({shown(error)}); {_WHOLE}") from error
 
 
 # -- what a pickle may build ---------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ class _Storages(dict):
         storage = Storage(key, type_, length, read, big_endian)
         known = self.setdefault(key, storage)
         if known.nbytes != storage.nbytes:
-            raise CheckpointError(f"storage {key!s:.40} has {known.nbytes} bytes and then {storage.nbytes}; {_WHOLE}")
+            raise CheckpointError(f"storage {shown(key)} has {known.nbytes} bytes and then {storage.nbytes}; {_WHOLE}")
         return known if known.type == type_ else storage
 
 
@@ -140,7 +141,7 @@ def open_zip(file: BinaryIO, size: int) -> Iterator[Any]:
             storage = storages.add(key, type_, length, read, order.strip() == b"big")
             member = members.get(f"{root}data/{key}")
             if member is None or member.file_size != storage.nbytes:
-                raise CheckpointError(f"storage {key!s:.40} needs {storage.nbytes} bytes and its member has "
+                raise CheckpointError(f"storage {shown(key)} needs {storage.nbytes} bytes and its member has "
                                       f"{'none' if member is None else member.file_size}; {_WHOLE}")
             return storage
 
@@ -156,7 +157,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
         raise CheckpointError(f"a zip file with two members of one name; {_WHOLE}")
     for info in members.values():
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise CheckpointError(f"the member {info.filename[:80]!a} is compressed; "
+            raise CheckpointError(f"the member {shown(info.filename)} is compressed; "
                                   "torch.save stores members as they are")
     if sum(info.file_size for info in members.values()) > size:
         raise CheckpointError("a zip file whose members overlap; torch.save writes one behind the other")
@@ -178,14 +179,14 @@ def open_stream(file: BinaryIO, size: int) -> Iterator[Any]:
     if unpickle(file, {}) != _MAGIC:
         raise CheckpointError("a pickle, but not one of torch.save; legal: files of torch.save, .safetensors, .npz")
     if (version := unpickle(file, {})) != _VERSION:
-        raise CheckpointError(f"torch.save format {version!s:.40}; {_VERSION} is the one that exists")
+        raise CheckpointError(f"torch.save format {shown(version)}; {_VERSION} is the one that exists")
     unpickle(file, {})                               # sizes of C types; numbers are little-endian in every file
     storages = _Storages()
     data: dict[Any, bytes] = {}
 
     def read(storage: Storage) -> Any:
         if storage.key not in data:
-            raise CheckpointError(f"storage {storage.key!s:.40} is not in the file; {_WHOLE}")
+            raise CheckpointError(f"storage {shown(storage.key)} is not in the file; {_WHOLE}")
         return data[storage.key]
 
     def persistent_load(saved: Any) -> Storage:
@@ -205,10 +206,11 @@ def open_stream(file: BinaryIO, size: int) -> Iterator[Any]:
 def _view(root: Storage, view: Any) -> Storage:
     """A storage that is a part of another: (key, offset, length), as in files before 0.4."""
     if type(view) is not tuple or len(view) != 3 or any(type(v) is not int or v < 0 for v in view[1:]):
-        raise CheckpointError(f"a view of storage {root.key!s:.40} is not (key, offset, length); {_WHOLE}")
+        raise CheckpointError(f"a view of storage {shown(root.key)} is not (key, offset, length); {_WHOLE}")
     key, offset, length = view
     if offset + length > root.length:
-        raise CheckpointError(f"a view of storage {root.key!s:.40} ends at element {offset + length} of {root.length}")
+        raise CheckpointError(f"a view of storage {shown(root.key)} ends at element {shown(offset + length)} "
+                              f"of {root.length}")
     start = offset * root.type.size
     return Storage(key, root.type, length, lambda part: memoryview(root.bytes)[start:start + part.nbytes])
 
@@ -217,10 +219,10 @@ def _storage_bytes(file: BinaryIO, size: int, storage: Storage) -> bytes:
     """The bytes of a storage that starts here: its length, its elements."""
     (length,) = _unpack(file, "<q")
     if length != storage.length:
-        raise CheckpointError(f"storage {storage.key!s:.40} has {storage.length} elements and its data say {length}; "
+        raise CheckpointError(f"storage {shown(storage.key)} has {storage.length} elements and its data say {length}; "
                               f"{_WHOLE}")
     if storage.nbytes > size - file.tell():
-        raise CheckpointError(f"storage {storage.key!s:.40} needs {storage.nbytes} bytes and the file has "
+        raise CheckpointError(f"storage {shown(storage.key)} needs {storage.nbytes} bytes and the file has "
                               f"{size - file.tell()} left: it is cut short; {_WHOLE}")
     return file.read(storage.nbytes)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tinyseg.errors import CheckpointError
+from tinyseg.interop.text import shown
 
 __all__ = ["Constructor", "unpickle"]
 
@@ -51,7 +52,7 @@ def unpickle(stream: BinaryIO, names: Mapping[str, Any],
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, EOFError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"the pickle is damaged ({error}); take another copy of the file") from error
+        raise CheckpointError(f"the pickle is damaged ({shown(error)}); take another copy of the file") from error
     raise CheckpointError("the pickle has no end; take another copy of the file")
 
 
@@ -143,7 +144,7 @@ class _Machine:
 
     def _named(self, module: str, name: str) -> Any:
         if (found := self.names.get(f"{module} {name}")) is None:
-            raise CheckpointError(f"the pickle names {_shown(module)}.{_shown(name)}, which is not built: a file is "
+            raise CheckpointError(f"the pickle names {shown(module)}.{shown(name)}, which is not built: a file is "
                                   "never executed; legal are dicts of tensors and plain values, as "
                                   "torch.save(net.state_dict(), ...) writes them")
         return found
@@ -163,8 +164,3 @@ def _set(target: dict, key: Any, value: Any) -> None:
 
 def _kind(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
-
-
-def _shown(text: str) -> str:
-    """Text of a file as part of one line."""
-    return ascii(text[:80])[1:-1]

@@ -15,6 +15,7 @@ from tinyseg.checkpoint import load_checkpoint
 from tinyseg.errors import ArgumentError, CheckpointError, about
 from tinyseg.interop.layouts import standard_names
 from tinyseg.interop.tensors import ElementType, StoredTensor, decode
+from tinyseg.interop.text import shown
 from tinyseg.interop.torch_file import intact_archive, open_stream, open_tar, open_zip
 
 __all__ = ["Weights", "read_weights", "rename_weights"]
@@ -123,11 +124,11 @@ def _read_safetensors(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[np.nd
     except (SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"not a whole .safetensors file ({error}); take another copy of it") from error
+        raise CheckpointError(f"not a whole .safetensors file ({shown(error)}); take another copy of it") from error
     found = {}
     for name, part in parts:
         if part["dtype"] not in _SAFE:
-            raise CheckpointError(f"{name} is of type {part['dtype']}; legal: {', '.join(_SAFE)}")
+            raise CheckpointError(f"{shown(name)} is of type {part['dtype']}; legal: {', '.join(_SAFE)}")
         type_ = ElementType(_SAFE[part["dtype"]])
         raw = np.frombuffer(part["data"], type_.raw.newbyteorder("<")).reshape(part["shape"])
         found[name] = decode(raw, type_), type_.name
@@ -142,7 +143,7 @@ def _read_npz(file: BinaryIO, size: int) -> dict[str, tuple[np.ndarray, str]]:
             raise CheckpointError(f"expands from {size} to {whole} bytes; needs at most {_DEFLATED} times as many")
         for info in archive.infolist():
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise CheckpointError(f"the member {info.filename[:80]!a} is compressed by method "
+                raise CheckpointError(f"the member {shown(info.filename)} is compressed by method "
                                       f"{info.compress_type}; NumPy deflates or stores")
             name = info.filename.removesuffix(".npy")
             with archive.open(info) as member:
@@ -157,15 +158,15 @@ def _read_npy(member: Any, size: int, name: str) -> np.ndarray:
     version = numpy.read_magic(member)
     header = {(1, 0): numpy.read_array_header_1_0, (2, 0): numpy.read_array_header_2_0}.get(version)
     if header is None:
-        raise CheckpointError(f"{name[:80]!a} has version {version} of the .npy format; legal: (1, 0), (2, 0)")
+        raise CheckpointError(f"{shown(name)} has version {version} of the .npy format; legal: (1, 0), (2, 0)")
     shape, fortran, dtype = header(member)
     if dtype.kind not in "fiub":
-        raise CheckpointError(f"{name[:80]!a} is of type {dtype}; legal: floats, ints and bool")
+        raise CheckpointError(f"{shown(name)} is of type {dtype}; legal: floats, ints and bool")
     count = 1
     for n in shape:
         count *= n
     if min(shape, default=0) < 0 or count * dtype.itemsize != size - member.tell():
-        raise CheckpointError(f"{name[:80]!a} has shape {shape} of {dtype}, which are not the "
+        raise CheckpointError(f"{shown(name)} has shape {shape} of {dtype}, which are not the "
                               f"{size - member.tell()} bytes that the file has for it; take another copy of it")
     raw = np.frombuffer(member.read(), dtype)
     return np.array(raw.reshape(shape[::-1]).T if fortran else raw.reshape(shape), dtype.newbyteorder("="), order="C")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinyseg.errors import ArgumentError, DTypeError, about
 from tinyseg.files import replacing
+from tinyseg.interop.text import shown
 from tinyseg.interop.torch_file import DTYPES, STORAGES
 
 __all__ = ["SUFFIXES", "write_weights"]
@@ -107,7 +108,7 @@ def _write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None
     try:
         file.write(save(dict(arrays), {"format": "pt"}))
     except SafetensorError as error:
-        raise ArgumentError(f"safetensors does not take these names ({error})") from error
+        raise ArgumentError(f"safetensors does not take these names ({shown(error)})") from error
 
 
 def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
