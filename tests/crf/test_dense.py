@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 
+import numba
 import numpy as np
 import pytest
 from crf.coarse import coarse
@@ -18,6 +19,7 @@ from tinyseg.crf import (
 )
 from tinyseg.data import StreetScenes, read_image, read_mask
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError
+from tinyseg.kernels.cpu.threads import num_threads
 
 POTENTIALS = Appearance(compatibility=4, sigma_xy=30, sigma_color=8), Smoothness(sigma_xy=1)
 
@@ -89,6 +91,19 @@ def test_small_things():
     assert np.allclose(DenseCRF(iterations=0)(np.zeros((5, 7, 3), np.uint8), p), p)
 
 
+def test_threads_change_nothing():
+    scene = StreetScenes(1, (96, 128))[0]
+    p, crf, threads = coarse(scene.mask, 8), DenseCRF(POTENTIALS), num_threads()
+    answers = []
+    try:
+        for n in (1, threads):
+            numba.set_num_threads(n)
+            answers.append(crf(scene.image, p))
+    finally:
+        numba.set_num_threads(threads)
+    assert np.array_equal(*answers)
+
+
 def test_unaries():
     p = np.array([0, 1e-9, 0.25, 1])
     np.testing.assert_allclose(unary_from_probabilities(p), -np.log([1e-5, 1e-5, 0.25, 1]))
@@ -132,7 +147,10 @@ def test_bad_input(image, probabilities, error, message):
     (lambda: Smoothness(compatibility=math.inf), "needs finite numbers"),
     (lambda: Smoothness(normalization="both"), "legal: none"),
     (lambda: Gaussian(points=np.zeros((4, 5))), r"needs numbers \(H, W, d\)"),
-    (lambda: DenseCRF(iterations=-1), "iterations >= 0"),
+    (lambda: DenseCRF(iterations=-1), "a whole number >= 0"),
+    (lambda: DenseCRF(iterations=2.5), "a whole number >= 0"),
+    (lambda: DenseCRF(Appearance()), "needs a list of Appearance"),
+    (lambda: DenseCRF()(None, None), "needs floats|needs .H, W, 3"),
     (lambda: DenseCRF(method="fast"), "legal: lattice, exact"),
     (lambda: DenseCRF((Gaussian(points=np.zeros((4, 4, 1))),))(IMAGE, P), "needs one size"),
     (lambda: DenseCRF((Appearance(sigma_color=(3, 3)),))(IMAGE, P), "2 values of sigma_color; needs one number, or 3"),
@@ -145,6 +163,7 @@ def test_bad_settings(make, message):
 
 
 def test_memory_is_told_before_it_is_taken(monkeypatch):
+    endless = np.broadcast_to(np.uint8(0), (60_000, 60_000, 3)), np.broadcast_to(np.float32(1), (1, 60_000, 60_000))
     monkeypatch.setattr(machine, "available_memory", lambda: 30_000_000)
     image, p = np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 1), np.float32)
     large = np.broadcast_to(image, (600, 1000, 3)), np.broadcast_to(p / 4, (4, 600, 1000))
@@ -154,5 +173,7 @@ def test_memory_is_told_before_it_is_taken(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
+    with pytest.raises(ArgumentError, match=r"60000x60000 pixels .* takes 67\.1 GiB"):
+        DenseCRF()(*endless)
     with pytest.raises(ArgumentError, match="lattice of 180,000 points"):
         DenseCRF()(large[0][:300, :600].copy(), np.ones((1, 300, 600), np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,8 +40,11 @@ class DenseCRF:
     method: str = "lattice"
 
     def __post_init__(self):
-        if self.iterations < 0:
-            raise ArgumentError(f"DenseCRF: iterations {self.iterations}; needs iterations >= 0")
+        if not isinstance(self.iterations, Integral) or self.iterations < 0:
+            raise ArgumentError(f"DenseCRF: iterations {self.iterations!r}; needs a whole number >= 0")
+        if not isinstance(self.potentials, Sequence) or not all(isinstance(p, Potential) for p in self.potentials):
+            raise ArgumentError(f"DenseCRF: potentials {self.potentials!r}; needs a list of Appearance, Smoothness or "
+                                "Gaussian")
         if self.method not in METHODS:
             raise ArgumentError(f"DenseCRF: method {self.method!r}; legal: {', '.join(METHODS)}")
 
@@ -51,12 +55,14 @@ class DenseCRF:
         probabilities    float (C, H, W), each pixel's sum 1
         Raises ShapeError, DTypeError, ArgumentError; also when the memory free now would not do.
         """
-        image = checked_image(image)
-        probabilities = _checked_probabilities(probabilities, image.shape[:2])
+        image, probabilities = with_channels(image), np.asarray(probabilities)
+        _check_sizes(probabilities, image.shape[:2])
         classes, height, width = probabilities.shape
         # Q, U, their sum, and what was heard of each potential
         expect_room(f"DenseCRF: {height}x{width} pixels with {classes} classes",
                     (3 + len(self.potentials)) * probabilities.size * 4, "Take a smaller image, or cut it into tiles")
+        check_grey_levels(image)
+        _check_sums(probabilities)
         unary = unary_from_probabilities(probabilities)
         unary = np.ascontiguousarray(unary.reshape(classes, -1).T, np.float64 if self.method == "exact" else np.float32)
         q = mean_field(unary, pairwise_of(self.potentials, image, self.method), self.iterations)
@@ -97,12 +103,18 @@ def unary_from_labels(labels: ArrayLike, classes: int, certainty: float, unknown
     return -np.log(probability)
 
 
-def checked_image(image: np.ndarray) -> np.ndarray:
-    """An image as (H, W, K) of grey levels 0..255."""
+def with_channels(image: np.ndarray) -> np.ndarray:
+    """An image as (H, W, K)."""
+    image = np.asarray(image)
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or 0 in image.shape:
         raise ShapeError(f"DenseCRF: image of shape {image.shape}; needs (H, W, 3), (H, W, 1) or (H, W), not empty")
+    return image
+
+
+def check_grey_levels(image: np.ndarray) -> None:
+    """Raise unless an image holds 0..255: sigmas are meant in these, and a normalised image would give anything."""
     if image.dtype.kind == "f":
         low, high = image.min(), image.max()
         if not (low >= 0 and high <= 255):
@@ -113,20 +125,20 @@ def checked_image(image: np.ndarray) -> np.ndarray:
                                 "multiply by 255")
     elif image.dtype != np.uint8:
         raise DTypeError(f"DenseCRF: image is {image.dtype}; needs uint8, or floats in 0..255")
-    return image
 
 
-def _checked_probabilities(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    p = np.asarray(probabilities)
+def _check_sizes(p: np.ndarray, size: tuple[int, int]) -> None:
     if p.dtype.kind != "f":
         raise DTypeError(f"DenseCRF: probabilities are {p.dtype}; needs floats, each pixel's sum 1")
     if p.ndim != 3 or p.shape[1:] != size or p.shape[0] == 0:
         raise ShapeError(f"DenseCRF: probabilities {p.shape} for an image of {size} pixels (H, W); "
                          f"needs (classes, {size[0]}, {size[1]})")
+
+
+def _check_sums(p: np.ndarray) -> None:
     total = p.sum(axis=0, dtype=np.float32)
     least = p.min()
     if not (least >= 0 and np.abs(total - 1).max() <= _SLACK):           # written so that nan fails
         off = total.flat[np.argmax(np.where(np.isnan(total), np.inf, np.abs(total - 1)))]
         raise ArgumentError(f"DenseCRF: probabilities from {least:.4g}, with a pixel whose sum is {off:.4g}; needs "
                             "p >= 0 and a sum of 1 over the classes (scores go through softmax first)")
-    return p

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyseg.autograd import Function, Tensor, stack
-from tinyseg.crf.dense import checked_image
+from tinyseg.crf.dense import check_grey_levels, with_channels
 from tinyseg.crf.normalized import METHODS, NormalizedFilter
 from tinyseg.crf.potentials import Appearance, Potential, Smoothness
 from tinyseg.errors import ArgumentError, ShapeError
@@ -72,14 +72,14 @@ class MeanField(Module):
         if scores.shape[1] != len(self.compatibility) or len(images) != len(scores):
             raise ShapeError(f"MeanField: scores {scores.shape} with {len(images)} images; needs (N, "
                              f"{len(self.compatibility)}, H, W) and N images")
-        return stack([self._refine(s, checked_image(np.asarray(image)))
-                      for s, image in zip(scores, images, strict=True)])
+        return stack([self._refine(s, with_channels(image)) for s, image in zip(scores, images, strict=True)])
 
     def _refine(self, scores: Tensor, image: np.ndarray) -> Tensor:
         classes, height, width = scores.shape
         if image.shape[:2] != (height, width):
             raise ShapeError(f"MeanField: an image of {image.shape[:2]} pixels for scores of {(height, width)}; needs "
                              "one size (H, W)")
+        check_grey_levels(image)
         kernels = [NormalizedFilter(p.features(image), p.normalization, self.method) for p in self.potentials]
         unary = scores.reshape(classes, height * width).T                        # (H·W, C), minus the energy
         refined = unary
