@@ -5,8 +5,8 @@ import pytest
 from torchvision_keys import keys, shapes
 
 import tinyseg as ts
-from tinyseg import nn
-from tinyseg.errors import ArgumentError, ShapeError
+from tinyseg import models, nn
+from tinyseg.errors import ArgumentError, CheckpointError, ShapeError
 from tinyseg.models.deeplab_v3 import DeepLabV3, DeepLabV3Plus, TorchvisionDeepLabV3
 from tinyseg.models.fcn_resnet import FCNResNet
 from tinyseg.models.lraspp import LRASPP
@@ -71,6 +71,18 @@ def test_an_auxiliary_head_speaks_in_training_only():
                                                                   ("aux", (2, 4, 33, 40), 0.5)]
     assert net.eval()(x).shape == (2, 4, 33, 40)
     assert DeepLabV3(3, 4, "mobilenet_v2")(x).shape == (2, 4, 33, 40)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+def test_a_classifier_gives_its_features(name):
+    classifier, net = models.build(name, 3, 7).eval(), DeepLabV3(3, 4, name).eval()
+    net.load_classifier(classifier)
+    x = images(1, 32, 32)
+    with ts.no_grad():
+        first = classifier.features[0](x).data
+        assert np.array_equal(net.backbone[0](x).data, first)
+    with pytest.raises(CheckpointError, match="missing: "):
+        net.load_classifier(models.build("resnet18", 3, 7))
 
 
 def test_image_pooling_refuses_a_batch_of_one_unless_its_statistics_are_frozen():

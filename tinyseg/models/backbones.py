@@ -125,6 +125,14 @@ class BackboneNet(Segmenter):
             return out
         return Scored("out", out), Scored("aux", _enlarged(self.aux_classifier(aux), x), AUX_WEIGHT)
 
+    def load_classifier(self, net: nn.Module) -> None:
+        """Start from a trained classifier of the backbone's kind, all but its last layers.
+
+        Raises CheckpointError, and changes nothing, for another kind.
+        """
+        theirs = {key.removeprefix("features."): array for key, array in net.state_dict().items()}
+        self.backbone.load_state_dict({key: theirs[key] for key in self.backbone.state_dict() if key in theirs})
+
 
 def _enlarged(scores: Tensor, image: Tensor) -> Tensor:
     return F.interpolate(scores, image.shape[2:], mode="bilinear")

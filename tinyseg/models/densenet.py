@@ -13,6 +13,7 @@ from tinyseg.autograd import Tensor, concatenate
 from tinyseg.errors import ArgumentError
 from tinyseg.models.segmenter import Segmenter
 from tinyseg.nn import init
+from tinyseg.nn.containers import chain
 
 __all__ = ["DenseNet", "FCDenseNet"]
 
@@ -29,7 +30,7 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.relu2(self.norm2(self.conv1(self.relu1(self.norm1(x))))))
+        return chain(self.children(), x)
 
 
 class DenseBlock(nn.Module):
@@ -55,7 +56,7 @@ class Transition(nn.Module):
         self.pool = nn.AvgPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(self.conv(self.relu(self.norm(x))))
+        return chain(self.children(), x)
 
 
 class DenseNet(nn.Module):

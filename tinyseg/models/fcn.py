@@ -20,6 +20,7 @@ from tinyseg.errors import ArgumentError
 from tinyseg.models.segmenter import Segmenter
 from tinyseg.models.vgg import VGG16, stages
 from tinyseg.nn import init
+from tinyseg.nn.containers import chain
 
 __all__ = ["FCN"]
 
@@ -69,9 +70,7 @@ class FCN(Segmenter):
         size, pools = x.shape[2:], {}
         for k in range(1, 6):
             x = pools[k] = self.pool(getattr(self, f"conv{k}")(x))
-        x = self.dropout(self.relu(self.fc6(x)))
-        x = self.dropout(self.relu(self.fc7(x)))
-        x = self.score_fr(x)
+        x = chain((self.fc6, self.relu, self.dropout, self.fc7, self.relu, self.dropout, self.score_fr), x)
         if self.stride <= 16:
             x = self._add(self.upscore2(x), self.score_pool4, pools[4], 4)
         if self.stride == 8:

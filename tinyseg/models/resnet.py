@@ -14,6 +14,7 @@ from tinyseg import nn
 from tinyseg.autograd import Tensor
 from tinyseg.errors import ArgumentError
 from tinyseg.nn import init
+from tinyseg.nn.containers import chain
 
 __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
 
@@ -37,7 +38,7 @@ class BasicBlock(nn.Module):
         self.downsample = _short_cut(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y = chain((self.conv1, self.bn1, self.relu, self.conv2, self.bn2), x)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -57,9 +58,7 @@ class Bottleneck(nn.Module):
         self.downsample = _short_cut(in_channels, 4 * channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = chain((self.conv1, self.bn1, self.relu, self.conv2, self.bn2, self.relu, self.conv3, self.bn3), x)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -126,7 +125,7 @@ class ResNet(nn.Module):
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """The results of layer1, layer2 ..."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = chain((self.conv1, self.bn1, self.relu, self.maxpool), x)
         found = []
         for name, layer in self.named_children():
             if name.startswith("layer"):
