@@ -110,7 +110,8 @@ def test_every_built_in_algorithm_agrees_on_every_kind_of_layer():
     layers = [layer.changed(name=f"n{k}") for k, layer in enumerate(LAYERS)]
     results = list(chain.from_iterable(measure(layers, DIRECTIONS, contenders([]), QUICK)))
     assert {r.status for r in results} == {"measured", "refused"}
-    assert {r.candidate for r in results if r.time} == {c.name for c in contenders([])}
+    dense = {c.name for c in contenders([])} - {"diagonal"}
+    assert {r.candidate for r in results if r.time} == dense
     willing = places(layers, DIRECTIONS, contenders([]))
     assert willing == Counter((r.layer, r.direction) for r in results if r.status == "measured")
 

@@ -19,6 +19,8 @@ from tinyseg.kernels import algorithms, find, registry
 __all__ = ["TORCH", "Algorithm", "Candidate", "Mine", "Torch", "contenders"]
 
 FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itself are for reading, not for speed
+# They hand on, or crawl, where the weights are not what they are for; a layer's weights here are dense.
+NARROW = {"depthwise": lambda layer: layer.groups == layer.in_channels, "diagonal": lambda layer: False}
 FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
 AUTO = tuple(f"auto@{level}" for level in precision.LEVELS)
 _OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
@@ -66,6 +68,8 @@ class Algorithm:
             return None
         if self.algorithm not in algorithms(operation):
             return f"there is none for {operation}"
+        if not NARROW.get(self.algorithm, lambda layer: True)(layer):
+            return f"it is for {self.algorithm} weights"
         if layer.flops > FLOP_LIMITS.get(self.name, np.inf):
             return f"only up to {FLOP_LIMITS[self.name]:.0e} flops"
         return find(operation, self.algorithm).cannot(layer.geometry, "float32")

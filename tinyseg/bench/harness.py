@@ -18,6 +18,7 @@ from tinyseg.bench.operands import Operands, error_of, reference
 from tinyseg.bench.statistics import Summary, summarize
 from tinyseg.bench.timing import Settings, interleave
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels import registry
 from tinyseg.kernels.foreign import reason
 from tinyseg.precision import LEVELS
 
@@ -66,9 +67,12 @@ class Result:
 
 
 def precision_of(candidate: str) -> str:
-    """What the name says: `auto@medium` chooses a precision, PyTorch's bfloat16 is "medium"."""
+    """`auto@medium` chooses one, a registered algorithm states its own, PyTorch's bfloat16 is "medium"."""
     chosen = candidate.partition("@")[2]
-    return chosen if chosen in LEVELS else "medium" if candidate.endswith("bf16") else LEVELS[0]
+    if chosen in LEVELS:
+        return chosen
+    stated = registry.stated_precision(candidate)
+    return stated or ("medium" if candidate.endswith("bf16") else LEVELS[0])
 
 
 def places(layers: Sequence[Layer], directions: Sequence[str], candidates: Sequence[Candidate]) -> dict[Place, int]:

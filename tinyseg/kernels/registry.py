@@ -76,6 +76,11 @@ def algorithms(operation: str, device: str = "cpu", dtype: str | None = None) ->
             if dtype is None or kernel.cannot(None, dtype) is None]
 
 
+def stated_precision(algorithm: str) -> str | None:
+    """How exact the kernels of that name are, or None where there is none."""
+    return next((known[algorithm].precision for known in _kernels.values() if algorithm in known), None)
+
+
 def find(operation: str, algorithm: str = "auto", device: str = "cpu", geometry: ConvGeometry | None = None,
          dtype: str | None = None, *shapes: tuple[int, ...], without: str | None = None) -> Kernel:
     """The kernel of that name.  For `"auto"` the first registered that can do this geometry and dtype, is as exact as
