@@ -68,6 +68,15 @@ def test_it_repairs_noisy_labels():
     assert q.dtype == np.float32
 
 
+@pytest.mark.parametrize("potentials", [(Smoothness(),), (Appearance(compatibility=4, sigma_xy=20), Smoothness())])
+@pytest.mark.parametrize("iterations", [1, 5])
+def test_the_lattice_agrees_on_noisy_labels(potentials, iterations):
+    _, image, p = discs(np.random.default_rng(0))
+    fast, exact = (DenseCRF(potentials, iterations, method)(image, p) for method in ("lattice", "exact"))
+    assert np.mean(fast.argmax(axis=0) == exact.argmax(axis=0)) >= 0.995
+    assert np.abs(fast - exact).mean() < 0.003
+
+
 def test_images_of_all_kinds():
     _, image, p = discs(np.random.default_rng(1))
     crf = DenseCRF(POTENTIALS)
