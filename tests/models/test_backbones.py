@@ -13,6 +13,7 @@ from tinyseg.models.densenet import DenseNet, FCDenseNet
 from tinyseg.models.mobilenet import MobileNetV2, MobileNetV3
 from tinyseg.models.resnet import ResNet
 from tinyseg.models.vgg import VGG16
+from tinyseg.nn import init
 
 
 def count(module):
@@ -31,14 +32,16 @@ def rates(stage):
     (MobileNetV2, 3_504_872), (MobileNetV3, 5_483_032), (DenseNet, 7_978_856), (FCDenseNet, 9_322_348),
     (lambda: FCDenseNet(blocks=(4,) * 6, growth=12), 1_376_988)])
 def test_parameters(make, parameters):
-    assert count(make()) == parameters
+    with init.skipped():
+        assert count(make()) == parameters
 
 
 @pytest.mark.parametrize(("name", "make"), [
     ("vgg16", VGG16), ("vgg16_bn", lambda: VGG16(norm="batch")), ("resnet18", lambda: ResNet(depth=18)),
     ("resnet50", ResNet), ("densenet121", DenseNet)])
 def test_keys_and_shapes_are_torchvisions(name, make):
-    assert shapes(make()) == keys(name)
+    with init.skipped():
+        assert shapes(make()) == keys(name)
 
 
 def test_keys_of_mobilenet_v3_are_torchvisions():

@@ -100,3 +100,15 @@ def test_what_cannot_be_initialised():
         filled(init.he_normal_, mode="fan_avg")
     with pytest.raises(ArgumentError, match="nonlinearity 'gelu'"):
         filled(init.he_normal_, nonlinearity="gelu")
+
+
+def test_skipped_leaves_tensors_and_the_generator_alone():
+    weight = Tensor(np.full((2, 3), 7.0, np.float32))
+    before = F.get_rng_state()
+    with init.skipped(), init.skipped():
+        init.normal_(weight)
+        init.zeros_(weight)
+    assert (weight.data == 7).all()
+    assert F.get_rng_state() == before
+    init.zeros_(weight)
+    assert not weight.data.any()

@@ -118,8 +118,7 @@ class _Block(nn.Module):
 
 
 class FCDenseNet(Segmenter):
-    """(N, in_channels, H, W) -> logits (N, num_classes, H, W), H and W multiples of 32
-    (of `multiple` with other blocks).
+    """(N, in_channels, H, W) -> logits (N, num_classes, H, W), H and W multiples of 2^(len(blocks) - 1): 32.
 
     blocks     layers of the dense blocks on the way down, then of the one at the bottom; the way up mirrors the first
     growth     channels that every layer adds: 12 in FC-DenseNet-56, 16 in -103
