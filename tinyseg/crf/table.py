@@ -9,6 +9,7 @@ import numpy as np
 from tinyseg.crf.simplex import vertex
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.share import share
+from tinyseg.machine import expect_room
 
 __all__ = ["Table"]
 
@@ -50,7 +51,11 @@ class Table:
 
     def _reserve(self, keys: np.ndarray, capacity: int) -> None:
         """Room for `capacity` points, those of `keys` in it already."""
-        self.keys = np.empty((capacity, keys.shape[1]), np.int32)
+        d = keys.shape[1]
+        # a key, two slots, and two neighbours on each axis
+        expect_room(f"crf: a lattice of more than {len(keys):,} vertices", capacity * 4 * (d + 2 + 2 * (d + 1)),
+                    "Take a smaller image or a larger sigma, or cut the image into tiles")
+        self.keys = np.empty((capacity, d), np.int32)
         self.keys[:len(keys)] = keys
         self._slots = np.full(2 * capacity, _FREE, np.int32)
         _place(len(keys), self.keys, self._slots)
