@@ -36,6 +36,8 @@ class _Broadcasting(Function):
 
 
 class Add(_Broadcasting):
+    takes_layouts = True
+
     def value(self, a, b):
         return a + b
 

@@ -9,6 +9,7 @@ from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.functional.checks import channels_first, floating, probability
 from tinyseg.functional.random import generator
+from tinyseg.kernels import blocked
 from tinyseg.kernels.registry import run
 
 __all__ = ["dropout", "dropout2d", "hardsigmoid", "hardswish", "leaky_relu", "log_softmax", "logistic", "prelu",
@@ -28,7 +29,12 @@ class _Pointwise(Function):
 class ReLU(_Pointwise):
     """y = max(x, 0).    dx = dy where y > 0."""
 
+    takes_layouts = True
+
     def forward(self, x):
+        y = blocked.relu(x)
+        if y is not None:
+            return y
         y = run("relu", x)
         self.save(y)                                 # the next layer keeps it anyway
         return y

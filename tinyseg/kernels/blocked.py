@@ -14,7 +14,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Layout
 
-__all__ = ["BLOCK", "Blocked", "concatenate", "max_pool2d"]
+__all__ = ["BLOCK", "Blocked", "concatenate", "max_pool2d", "relu"]
 
 BLOCK = 32                                           # channels in a line
 
@@ -49,11 +49,32 @@ class Blocked(Layout):
         return blocked.plain(self)
 
 
+    def __add__(self, other: Any) -> Any:
+        """Blocked too if `other` is, and of the same shape and halves."""
+        from tinyseg.kernels.cpu import blocked
+
+        alike = isinstance(other, Blocked) and (self.shape, self.split) == (other.shape, other.split)
+        y = blocked.add(self, other) if alike else None
+        return self.plain() + np.asarray(other) if y is None else y
+
+    __radd__ = __add__
+    __array_ufunc__ = None                           # an array leaves the sum to us
+
+
 def concatenate(*arrays: Any) -> Blocked | None:
     """Blocked activations one after the other in the channels, without a copy; None where that cannot be."""
     if not all(isinstance(a, Blocked) for a in arrays) or len({(a.shape[0], a.size, a.split) for a in arrays}) != 1:
         return None
     return Blocked(arrays[0].size, sum((a.parts for a in arrays), ()), max(a.largest for a in arrays))
+
+
+def relu(x: Any) -> Blocked | None:
+    """max(x, 0) of a Blocked activation."""
+    if not isinstance(x, Blocked):
+        return None
+    from tinyseg.kernels.cpu import blocked
+
+    return blocked.relu(x)
 
 
 def max_pool2d(x: Any, geometry: ConvGeometry) -> Blocked | None:

@@ -1,4 +1,6 @@
-"""Blocked activations: made, taken apart, pooled."""
+"""Blocked activations: made, taken apart, added, pooled."""
+
+from typing import Any
 
 import numpy as np
 
@@ -6,7 +8,7 @@ from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.matrix_unit_lines import LINE
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.threads import in_parallel
 from tinyseg.kernels.cpu.vector import (
     bf16,
@@ -21,7 +23,7 @@ from tinyseg.kernels.cpu.vector import (
     transpose_square,
 )
 
-__all__ = ["empty", "flat_lines", "max_pool2d", "plain"]
+__all__ = ["add", "empty", "flat_lines", "max_pool2d", "plain", "relu"]
 
 GUARD = 128                                          # lines that the last tiles may read beyond the last plane
 
@@ -58,6 +60,32 @@ def plain(x: Blocked) -> np.ndarray:
         in_parallel(work, range(part.shape[0] * blocks))
         first += blocks
     return y
+
+
+def add(a: Blocked, b: Blocked) -> Blocked | None:
+    """a + b of one shape, or None where their parts or the sizes of their numbers do not fit."""
+    if [p.shape for p in a.parts] != [p.shape for p in b.parts] or not representable(a.largest + b.largest):
+        return None
+    return _each(_add, a.largest + b.largest, a, b)
+
+
+def relu(x: Blocked) -> Blocked:
+    return _each(_relu, x.largest, x)
+
+
+def _each(kernel: Any, largest: float, *arrays: Blocked) -> Blocked:
+    """Lane by lane; what it makes of zeros must be zero."""
+    first, parts = arrays[0], []
+    for k, part in enumerate(first.parts):
+        y = workspace.empty(part.size + GUARD * LINE)
+        plane, halves = part[0, 0, 0].size, part.shape[2]
+        flat = [flat_lines(x.parts[k]) for x in arrays]
+
+        def work(number: int, y=y, flat=flat, plane=plane, halves=halves) -> None:
+            kernel(*flat, y, number * halves * plane, plane, (halves - 1) * plane)
+        in_parallel(work, range(part.shape[0] * part.shape[1]))
+        parts.append(y[:part.size].reshape(part.shape))
+    return Blocked(first.size, tuple(parts), largest)
 
 
 def max_pool2d(x: Blocked, geometry: ConvGeometry) -> Blocked | None:
@@ -120,13 +148,34 @@ def _max_pool(x, start, below, pitch, y, place, plane, row, size, kernel, stride
                 for v in range(kernel[1]):
                     a, b = _numbers(x, corner + (u * dilation[0] * pitch + v * dilation[1]) * LINE, below)
                     even, odd = maximum(even, a), maximum(odd, b)
-            store(y, to, pair(even, odd))
-            if below:
-                store(y, to + plane, pair(even - bf16(even), odd - bf16(odd)))
+            _put(y, to, plane if below else 0, even, odd)
         end = place + (p * row + size[1]) * LINE
         store(y, end, splat(0))
         if below:
             store(y, end + plane, splat(0))
+
+
+@jit
+def _add(a, b, y, start, count, below):
+    for line in range(start, start + count, LINE):
+        even, odd = _numbers(a, line, below)
+        more_even, more_odd = _numbers(b, line, below)
+        _put(y, line, below, even + more_even, odd + more_odd)
+
+
+@jit
+def _relu(x, y, start, count, below):
+    zero = splat(0)
+    for line in range(start, start + count, LINE):
+        even, odd = _numbers(x, line, below)
+        _put(y, line, below, maximum(zero, even), maximum(zero, odd))
+
+
+@jit
+def _put(lines, line, below, even, odd):
+    store(lines, line, pair(even, odd))
+    if below:
+        store(lines, line + below, pair(even - bf16(even), odd - bf16(odd)))
 
 
 @jit

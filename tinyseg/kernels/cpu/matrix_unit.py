@@ -37,6 +37,7 @@ from tinyseg.kernels.cpu.matrix_unit_product import (
     Result,
     Source,
     clear_rows,
+    copy_rows,
     multiply,
     pack_patches,
     pack_planes,
@@ -205,37 +206,62 @@ def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: in
     return plan
 
 
-def compute(plan: _Plan, x: np.ndarray, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None,
+def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None,
             relu: bool, groups: int) -> bool:
     """Fill y; False where some number is too large, too small or none at all for the matrix unit."""
     c = plan.c
-    if not x.size:
+    if 0 in x.shape:
         return True
-    cells = c.size[0] * c.size[1]
-    flat = x.reshape(-1)
-    pitch = cells
-    if cells < LINE:                                 # a line's worth of pixels can be read at once
-        pitch = LINE
-        flat = np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells))).reshape(-1)
     tiles, largest_weight = pack_weights(plan, weight, groups)
     if not representable(largest_weight):
         return False
 
     bands = range(0, c.grid[0], plan.rows)
-    items = [(image, row) for image in range(len(x) * groups) for row in bands]
-    spare = [_Turn(plan, pitch) for _ in range(min(num_threads(), len(items)))]
-    target = Target(y, c.step, bias, relu, groups)
-    flat_size = c.channels * pitch
+    items = [(image, row) for image in range(x.shape[0] * groups) for row in bands]
+    spare = [_Turn(plan) for _ in range(min(num_threads(), len(items)))]
+    target, source = Target(y, c.step, bias, relu, groups), _Lines(x) if isinstance(x, Blocked) else _Planes(x, groups)
 
     def work(item: tuple[int, int]) -> None:
         (image, row), turn = item, spare.pop()
-        turn.run(flat, image * flat_size, row, tiles, image % groups * plan.weight_size(), target.flat,
-                 target.result(image))
+        turn.run(source, image, row, tiles, image % groups * plan.weight_size(), target.flat, target.result(image))
         spare.append(turn)
 
     in_parallel(work, items)
     return (representable(largest_of(turn.largest for turn in spare), largest_weight)
             and target.finish(largest_of(turn.written for turn in spare)))
+
+
+class _Planes:
+    """x, an array NCHW, and where the channels of each group begin."""
+
+    def __init__(self, x: np.ndarray, groups: int):
+        cells, channels = x.shape[2] * x.shape[3], x.shape[1] // groups
+        pitch = max(cells, LINE)                     # a line's worth of pixels can be read at once
+        padded = x if cells >= LINE else np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells)))
+        self.flat, self.image = padded.reshape(-1), channels * pitch
+        self.channels = np.zeros(-(-channels // BLOCK) * BLOCK, np.int64)
+        self.channels[:channels] = np.arange(channels) * pitch
+
+    def pack(self, turn: "_Turn", image: int, block: int, blocks: int, row: int, count: int) -> np.float32:
+        """Blocks of the rows that `count` rows of a plane want, from the positions of row `row` on."""
+        return pack_rows(turn.lines, self.flat, image * self.image, self.channels, block, blocks, row, count,
+                         turn.source, turn.scratch)
+
+
+class _Lines:
+    """x, Blocked, whose lines are copied to where the taps of any convolution can read them."""
+
+    def __init__(self, x: Blocked):
+        self._x, self._blocks = x, [(flat_lines(part), part, k) for part in x.parts for k in range(part.shape[1])]
+
+    def pack(self, turn: "_Turn", image: int, block: int, blocks: int, row: int, count: int) -> np.float32:
+        for b in range(blocks):
+            flat, part, k = self._blocks[block + b]
+            plane = part[0, 0, 0].size
+            copy_rows(turn.lines, b * turn.source.block, turn.source, flat,
+                      image * part[0].size + k * part[0, 0].size + self._x.first * LINE, self._x.pitch * LINE, plane,
+                      row, count)
+        return np.float32(self._x.largest)
 
 
 class Target:
@@ -300,14 +326,12 @@ def _pack_weights(plan: Any, weight: np.ndarray, groups: int) -> tuple[np.ndarra
 class _Turn:
     """One thread's memory, and what it does with a band."""
 
-    def __init__(self, plan: _Plan, pitch: int):
+    def __init__(self, plan: _Plan):
         c, layout = plan.c, plan.layout
         self.plan, self.largest, self.written = plan, np.float32(0), np.float32(0)
         self.lines = workspace.empty((2 if plan.split else 1) * plan.blocks * plan.lines * LINE)
         self.sums = workspace.empty(max(1, plan.sums))
         self.scratch = workspace.empty(SCRATCH)
-        self.channels = np.zeros(max(c.channels, plan.all_blocks * BLOCK), np.int64)
-        self.channels[:c.channels] = np.arange(c.channels) * pitch
         line_block, below = plan.lines * LINE, plan.blocks * plan.lines * LINE if plan.split else 0
         self.source = Source(c.size[0], c.size[1], c.stride[0], layout.first, layout.width, line_block, below,
                              layout.planes, layout.plane, layout.lead, layout.row_planes, layout.columns)
@@ -322,14 +346,14 @@ class _Turn:
         else:
             self.lines.fill(0)
 
-    def run(self, x, image, row, tiles, weights, y, result) -> None:
+    def run(self, x: _Planes | _Lines, image, row, tiles, weights, y, result) -> None:
         """Compute the positions of `rows` rows from `row` on."""
         plan, c, layout = self.plan, self.plan.c, self.plan.layout
         rows = min(plan.rows, c.grid[0] - row)
         count = layout.count - plan.rows + rows
         if plan.patches:
             clear_rows(self.planes, 1, c.channels, row, count, self.plane_source)
-            pack_planes(self.planes, x, image, self.channels[:c.channels], row, count, self.plane_source)
+            pack_planes(self.planes, x.flat, image * x.image, x.channels[:c.channels], row, count, self.plane_source)
             self._keep(pack_patches(self.lines, self.source.block, self.source.below, plan.all_blocks, self.planes,
                                     self.steps, rows * layout.width))
         else:
@@ -337,8 +361,7 @@ class _Turn:
         for block in range(0, plan.all_blocks, plan.blocks):
             blocks = min(plan.blocks, plan.all_blocks - block)
             if not plan.patches:
-                self._keep(pack_rows(self.lines, x, image, self.channels, block, blocks, row, count, self.source,
-                                     self.scratch))
+                self._keep(x.pack(self, image, block, blocks, row, count))
             place, sums = weights, self.sums
             for part in plan.parts:
                 band = Band(row, rows, c.grid[1], layout.width, block, blocks, blocks, 0, plan.all_blocks,

@@ -1,6 +1,7 @@
 """Convolution on the matrix unit from lines to lines: nothing is packed but the weight.
 
-A `Blocked` activation is read where it lies.  It has a part for each array that was concatenated.  Two of them are read
+A `Blocked` activation is read where it lies, if the taps do not reach beyond the zeros around it; else its lines are
+copied band by band.  It has a part for each array that was concatenated.  Two of them are read
 together; where there are more, sums wait for the next two.
 """
 
@@ -37,27 +38,26 @@ def convolve(operation: str, x: np.ndarray | Blocked, weight: np.ndarray, geomet
              bias: np.ndarray | None = None, relu: bool = False, split: bool = True) -> np.ndarray | Blocked | None:
     """`conv2d` or `conv2d_input_grad` of one group.
 
-    The result is Blocked if its channels are a multiple of 32.  None where the matrix unit cannot compute it from here:
-    the taps reach beyond the zeros around a Blocked x, or a number is too large or too small.
+    The result is Blocked if its channels are a multiple of 32.  None where a number is too large or too small.
     """
     outputs, size = ((len(weight), geometry.output_size) if operation == "conv2d"
                      else (weight.shape[1], geometry.input_size))
     channels = x.shape[1]
     kernels = [geometry.kernel_size] if operation == "conv2d" else extensions(geometry)
     lines, threads = outputs % BLOCK == 0, num_threads()
+    plans = []
     if isinstance(x, Blocked):
         blocks = tuple(part.shape[1] for part in x.parts)
-        plans = [_find_plan(operation, geometry, blocks, outputs, kernel, len(x.parts[0]), split, threads, lines)
+        plans = [_find_plan(operation, geometry, blocks, outputs, kernel, x.shape[0], split, threads, lines)
                  for kernel in kernels]
-    else:
-        plans = [find_plan(operation, geometry, channels, outputs, kernel, len(x), split, threads, lines)
+    in_place = any(plans)
+    if not in_place:
+        plans = [find_plan(operation, geometry, channels, outputs, kernel, x.shape[0], split, threads, lines)
                  for kernel in kernels]
-    plan = min((plan for plan in plans if plan), key=lambda plan: plan.cost, default=None)
-    if plan is None:
-        return None
+    plan = min((plan for plan in plans if plan), key=lambda plan: plan.cost)
     shape = x.shape[0], outputs, *size
     y = empty(shape, split) if lines else workspace.empty(shape)
-    fill = _compute if isinstance(x, Blocked) else compute
+    fill = _compute if in_place else compute
     return y if fill(plan, x, extended(weight, plan.kernel), y, bias, relu, 1) else None
 
 
@@ -74,13 +74,18 @@ class _Plan:
         offsets = a * pitch + b
         self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
         self.cost = sum(part.work for part in self.parts)
-        rows = c.grid[0]
+        line = pitch * sum(blocks) * (128 if split else 64)              # bytes of a row of x
+        reach, groups = int(np.ptp(a)), sum(part.output_blocks for part in self.parts) / 2
+        weights = 4 * sum(part.size for part in self.parts)
+
+        def moved(bands: int) -> float:
+            """Bytes from beyond the second-level cache: a band's weights once, its lines once or for all outputs."""
+            band = line * (c.grid[0] / bands + reach)
+            return bands * (weights + band * (1 if weights <= _CACHED or band <= _CACHED else groups))
+        bands = min(range(1, c.grid[0] + 1), key=moved)
         if len(blocks) > 2:
-            while rows > 1 and 4 * self.sums(rows * pitch) > _CACHED:
-                rows -= 1
-        if 4 * max(part.size for part in self.parts) > _CACHED:
-            rows = min(rows, _CACHED // (pitch * sum(blocks) * (128 if split else 64)) - 2)
-        bands = -(-c.grid[0] // max(1, rows))
+            while bands < c.grid[0] and 4 * self.sums(-(-c.grid[0] // bands) * pitch) > _CACHED:
+                bands += 1
         while images * bands % threads and bands < c.grid[0]:
             bands += 1
         self.rows = -(-c.grid[0] // bands)

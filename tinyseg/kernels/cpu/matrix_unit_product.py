@@ -28,7 +28,7 @@ from tinyseg.kernels.cpu.vector import (
     words,
 )
 
-__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_rows",
+__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "Band", "Result", "Source", "clear_rows", "copy_rows",
            "multiply", "pack_patches", "pack_planes", "pack_rows", "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
@@ -169,6 +169,28 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
                     w, h = 0, h + 1
                     plane_row = _plane_row(source, h, row, count)
     return _largest(largest)
+
+
+@jit
+def copy_rows(lines, base, source, x, image, pitch, below, row, count):
+    """The rows of x that `count` rows of a plane want: one block of channels, to lines[base] and on.
+
+    x    lines too: pixel (h, w) at x[image + h·pitch + w·16], the lower halves `below` elements later
+    """
+    begin = max(0, (row + source.first) * source.stride)
+    for h in range(begin, min(source.height, (row + source.first + count) * source.stride)):
+        plane_row = _plane_row(source, h, row, count)
+        if plane_row < 0:
+            continue
+        for w in range(source.width):
+            line = image + h * pitch + w * LINE
+            for plane in range(len(source.columns)):
+                column = source.columns[plane, w]
+                if column >= 0:
+                    place = base + LINE * (plane_row + column)
+                    store(lines, place, load(x, line))
+                    if source.below:
+                        store(lines, place + source.below, load(x, line + below))
 
 
 @jit
