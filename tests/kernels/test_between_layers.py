@@ -1,4 +1,4 @@
-"""The kernels of normalisation, ReLU and pooling against their definitions, and within their arrays."""
+"""The kernels of normalisation, ReLU, pooling and cross-entropy against their definitions, and within their arrays."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.kernels.cpu import elementwise, normalize, pool
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu import cross_entropy, elementwise, normalize, pool
+from tinyseg.kernels.cpu import cross_entropy_definition as cross_entropy_by_definition
 from tinyseg.kernels.cpu import elementwise_definition as elementwise_by_definition
 from tinyseg.kernels.cpu import normalize_definition as by_definition
+from tinyseg.kernels.cpu.vector import LANES, load, store
+from tinyseg.kernels.cpu.vector_math import exp
 from tinyseg.kernels.registry import run
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 9), st.integers(1, 40))
@@ -26,7 +30,7 @@ def guarded(monkeypatch):
         buffers.append((buffer, size))
         return buffer[64:64 + size].reshape(shape)
 
-    for module in (elementwise, normalize, pool):
+    for module in (cross_entropy, elementwise, normalize, pool):
         for name, replacement in (("empty", empty), ("empty_like", lambda a: empty(a.shape, a.dtype)),
                                   ("past_cache", lambda a: False)):
             if hasattr(module, name):
@@ -134,3 +138,44 @@ def test_halving_is_max_pooling_by_its_definition(seed, guarded):
     dx = pool.max_pool2d_grad(grad, indices, geometry)
     guarded()
     np.testing.assert_array_equal(dx, run("max_pool2d_grad", grad, where, geometry, algorithm="loops"))
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_cross_entropy_is_its_definition(seed, guarded):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in (rng.integers(1, 3), rng.integers(1, 7), rng.choice([1, 15, 16, 17, 600])))
+    x = rng.normal(0, 5, shape).astype(np.float32)
+    target = rng.integers(0, shape[1], (shape[0], shape[2]))
+    target[rng.random(target.shape) < 0.2] = ignore = rng.choice([255, 0])
+    x[:, 0][target == ignore] = np.inf               # it does not matter there
+    options = rng.uniform(0.5, 2, shape[1]).astype(np.float32), rng.uniform(0.5, 2, target.shape).astype(np.float32), \
+        rng.choice([0.0, 0.1]), ignore
+    with np.errstate(invalid="ignore"):              # inf - inf, in pixels that do not count
+        *found, stray = cross_entropy.cross_entropy(x, target, *options)
+        dx = cross_entropy.cross_entropy_grad(x, *found[2:], target, *options)
+    *expected, expected_stray = cross_entropy_by_definition.cross_entropy(x.astype(np.float64), target, *options)
+    assert stray == expected_stray
+    counted = target != ignore
+    close([a[counted] for a in found], [a[counted] for a in expected])
+    assert (found[0][~counted] == 0).all()
+    assert (found[1][~counted] == 0).all()
+    guarded()
+    close([dx], [cross_entropy_by_definition.cross_entropy_grad(x.astype(np.float64), *expected[2:], target, *options)])
+    assert (dx.transpose(0, 2, 1)[~counted] == 0).all()
+
+
+@jit
+def _exp_of_all(x, y):
+    for i in range(0, x.size, LANES):
+        store(y, i, exp(load(x, i)))
+
+
+def test_exp():
+    x = np.concatenate([np.linspace(-110, 89, 32_000), np.linspace(-1e-3, 1e-3, 1000),
+                        [0, 200, 88.72, 88.73, -103, -200, np.nan, np.inf, -np.inf]])
+    x = np.resize(x, x.size - x.size % LANES + LANES).astype(np.float32)
+    y = np.empty_like(x)
+    _exp_of_all(x, y)
+    with np.errstate(over="ignore"):
+        expected = np.exp(x.astype(np.float64)).astype(np.float32)
+    np.testing.assert_allclose(y, expected, rtol=2e-7, atol=3e-45)

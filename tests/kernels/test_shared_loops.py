@@ -6,10 +6,10 @@ import pytest
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels import axis
-from tinyseg.kernels.cpu import avg_pool, elementwise, normalize, optimize, pool, resample, softmax
+from tinyseg.kernels.cpu import avg_pool, cross_entropy, elementwise, normalize, optimize, pool, resample, softmax
 from tinyseg.kernels.registry import run
 
-MODULES = [avg_pool, elementwise, normalize, pool, resample, softmax]
+MODULES = [avg_pool, cross_entropy, elementwise, normalize, pool, resample, softmax]
 
 
 def results(n, c, size, dtype):
@@ -37,11 +37,11 @@ def results(n, c, size, dtype):
               *run("channel_products", grad, x, centre), run("concatenate", 1, x, y, grad), run("copy", x[:, 1:])]
 
     logits = x.reshape(n, c, -1)
-    probability, logsumexp = run("softmax", logits)
-    target = rng.integers(-1, c, logsumexp.shape)
-    weights = weight, rng.uniform(0.5, 2, logsumexp.shape).astype(dtype)
-    found += [probability, logsumexp, *run("cross_entropy", logits, logsumexp, target, *weights, 0.1, -1)[:2],
-              run("cross_entropy_grad", probability, target, *weights, 0.1, -1)]
+    target = rng.integers(-1, c, (n, size * size))
+    weights = weight, rng.uniform(0.5, 2, target.shape).astype(dtype)
+    loss, pixels, *normalizers, _ = run("cross_entropy", logits, target, *weights, 0.1, -1)
+    found += [*run("softmax", logits), loss, pixels, *normalizers,
+              run("cross_entropy_grad", logits, *normalizers, target, *weights, 0.1, -1)]
     return found
 
 

@@ -31,19 +31,17 @@ class CrossEntropy(Function):
         self.smoothing, self.ignore = smoothing, ignore
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        probability, logsumexp = run("softmax", x)   # (N, C, S), (N, S)
-        loss, weight, stray = run("cross_entropy", x, logsumexp, self.target, self.class_weight, self.pixel_weight,
-                                  self.smoothing, self.ignore)
+        loss, weight, *normalizers, stray = run("cross_entropy", x, self.target, self.class_weight, self.pixel_weight,
+                                                self.smoothing, self.ignore)
         if stray is not None:
             hint = "; pass ignore_index=255 if it marks what is not to be learned" if stray == 255 else ""
             raise ArgumentError(f"label {stray} with {x.shape[1]} classes; "
                                 f"needs 0 <= label < {x.shape[1]}, or ignore_index {self.ignore}{hint}")
-        self.save(probability)
+        self.save(x, *normalizers)
         return loss, weight
 
     def backward(self, grad: Array, _: Array) -> Array:
-        probability, = self.saved
-        return run("cross_entropy_grad", probability, self.target, self.class_weight, grad * self.pixel_weight,
+        return run("cross_entropy_grad", *self.saved, self.target, self.class_weight, grad * self.pixel_weight,
                    self.smoothing, self.ignore)
 
 

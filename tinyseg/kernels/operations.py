@@ -13,8 +13,11 @@ for operation in ("avg_pool2d", "avg_pool2d_grad"):
 register("resample2d", "taps", "tinyseg.kernels.cpu.resample")
 register("resample2d", "matrix", "tinyseg.kernels.cpu.resample_matrix", definition=True)
 
-for operation in ("softmax", "cross_entropy", "cross_entropy_grad"):
-    register(operation, "blocks", "tinyseg.kernels.cpu.softmax")
+register("softmax", "blocks", "tinyseg.kernels.cpu.softmax")
+
+for operation in ("cross_entropy", "cross_entropy_grad"):
+    register(operation, "vectors", "tinyseg.kernels.cpu.cross_entropy", dtypes=("float32",))
+    register(operation, "numpy", "tinyseg.kernels.cpu.cross_entropy_definition", definition=True)
 
 for operation in ("normalize", "normalize_grad", "affine"):
     register(operation, "vectors", "tinyseg.kernels.cpu.normalize", dtypes=("float32",))
