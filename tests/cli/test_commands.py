@@ -216,3 +216,19 @@ def test_options_that_are_not_legal(tinyseg, folders, arguments, tmp_path):
 
 def test_debug_shows_the_traceback(tinyseg):
     assert "Traceback" in tinyseg("--debug", "evaluate", "no-such", status=1).stderr
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    (("--loss", "dice", "--class-weights", "balanced"), "class_weights balanced with loss 'dice'"),
+    (("--loss", "focal", "--label-smoothing", "0.1"), "label_smoothing 0.1 with loss 'focal'"),
+    (("--precision", "low"), "precision 'low'; legal: highest, high, medium")])
+def test_options_that_nothing_would_listen_to(tinyseg, options, text):
+    done = tinyseg("train", "--street", 4, *SMALL, *options, status=2)
+    assert text in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_precision_is_chosen_and_kept(tinyseg, tmp_path):
+    tinyseg("train", "--street", 4, *SMALL, "--precision", "medium", "--out", tmp_path / "rough")
+    assert json.loads((tmp_path / "rough" / "config.json").read_text())["precision"] == "medium"
+    assert "mean IoU" in tinyseg("evaluate", tmp_path / "rough", "--precision", "medium").stdout

@@ -44,3 +44,10 @@ def test_labels_are_taken_where_interpolation_puts_the_cells(n, cells, align_cor
         where = (np.arange(cells) + 0.5) * n / cells - 0.5
     found = shrunk(np.broadcast_to(ramp, (1, 2, n)), (2, cells), align_corners)[0, 0]
     assert np.all(np.abs(found - where) <= 0.5)
+
+
+def test_the_focal_loss_weighs_classes():
+    x, data, weights = scores(2, 3, 4, 5), batch(2, 4, 5), np.array([1, 2, 0.5])
+    value = build_loss("focal", weights)(x, data)
+    assert value.item() == pytest.approx(F.focal_loss(x, data.masks, alpha=weights).item(), rel=1e-6)
+    assert value.item() != pytest.approx(F.focal_loss(x, data.masks).item(), rel=1e-3)

@@ -8,6 +8,7 @@ import typer
 
 from tinyseg.cli.crf_settings import crf_of
 from tinyseg.errors import ArgumentError
+from tinyseg.precision import set_float32_matmul_precision
 
 if TYPE_CHECKING:
     from tinyseg.data import Dataset
@@ -27,10 +28,13 @@ def evaluate(
     views: Annotated[str, typer.Option(
         help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
+    precision: Annotated[str, typer.Option(
+        help="Of float32 products: highest, high, or medium (bf16), the fastest.")] = "high",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""
     from tinyseg.inference import Predictor
+    set_float32_matmul_precision(precision)
     predictor = Predictor.load(run, tile, views=views)
     predictor.crf = crf_of(run) if crf else None
     evaluation = predictor.evaluate(labelled_data(run, predictor, images, masks, ignore_value, mask_encoding))

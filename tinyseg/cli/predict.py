@@ -8,6 +8,7 @@ import typer
 
 from tinyseg.cli.crf_settings import crf_of
 from tinyseg.errors import DataError, about
+from tinyseg.precision import set_float32_matmul_precision
 
 __all__ = ["predict"]
 
@@ -26,6 +27,8 @@ def predict(
     views: Annotated[str, typer.Option(
         help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
+    precision: Annotated[str, typer.Option(
+        help="Of float32 products: highest, high, or medium (bf16), the fastest.")] = "high",
 ) -> None:
     """Segment images with a trained net."""
     from rich.console import Console
@@ -34,6 +37,7 @@ def predict(
     from tinyseg.data import read_image
     from tinyseg.inference import Predictor
     from tinyseg.inference.output import write_prediction
+    set_float32_matmul_precision(precision)
     predictor = Predictor.load(run, tile, overlap, views)
     predictor.crf = crf_of(run) if crf else None
     paths = _images(inputs)

@@ -119,6 +119,8 @@ def train(
     tile: Annotated[int | None, typer.Option(
         min=16, help="Validate in overlapping tiles of this side; default: whole images.",
         rich_help_panel=RUN)] = None,
+    precision: Annotated[str, typer.Option(
+        help="Of float32 products: highest, high, or medium (bf16), the fastest.", rich_help_panel=RUN)] = "high",
     workers: Annotated[int, typer.Option(min=0, help="Threads that load images.", rich_help_panel=RUN)] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.", rich_help_panel=RUN)] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=RUN)] = Path("runs/train"),
@@ -168,7 +170,7 @@ def train(
     config = training.Config(
         data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
         batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every,
-        checkpoint_every=checkpoint_every, tile=tile, workers=workers, seed=seed)
+        checkpoint_every=checkpoint_every, tile=tile, workers=workers, seed=seed, precision=precision)
     with running(out):
         print_outcome(training.train(config, out, ProgressBar(), overwrite))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyseg.errors import ArgumentError, DataError
+from tinyseg.precision import LEVELS
 
 __all__ = ["AugmentConfig", "Config", "DataConfig", "ModelConfig", "OptimConfig"]
 
@@ -121,6 +122,14 @@ class OptimConfig(_Values):
     class_weights: Any = None
     border_weights: float = 0.0
 
+    def __post_init__(self):
+        ignored = {"dice": ("class_weights", "border_weights", "label_smoothing"),
+                   "focal": ("border_weights", "label_smoothing")}
+        for name in ignored.get(self.loss, ()):
+            if getattr(self, name):
+                raise ArgumentError(f"{name} {getattr(self, name)} with loss {self.loss!r}, which has no place for it; "
+                                    "leave it out, or use ce or ce+dice")
+
 
 @dataclass(frozen=True)
 class Config(_Values):
@@ -128,6 +137,7 @@ class Config(_Values):
 
     epochs, steps    length; `steps`, where given, decides
     accumulate       batches whose gradients are averaged for one step
+    precision        of float32 products: "highest", "high" or "medium"; see `tinyseg.precision`
     evaluate_every, checkpoint_every    in steps; None: once an epoch
     tile             side of the tiles for validation images; None: whole images
     """
@@ -145,8 +155,11 @@ class Config(_Values):
     tile: int | None = None
     workers: int = 2
     seed: int = 0
+    precision: str = "high"
 
     def __post_init__(self):
+        if self.precision not in LEVELS:
+            raise ArgumentError(f"precision {self.precision!r}; legal: {', '.join(LEVELS)}")
         for name in ("epochs", "steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every", "tile"):
             value = getattr(self, name)
             if value is not None and value < 1:

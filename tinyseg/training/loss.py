@@ -29,7 +29,7 @@ def build_loss(name: str, weights: np.ndarray | None = None,
 
     def compare(scores: Tensor, masks: np.ndarray, pixel_weights: np.ndarray | None) -> Tensor:
         if name == "focal":
-            return F.focal_loss(scores, masks, ignore_index=IGNORE)
+            return F.focal_loss(scores, masks, alpha=weight, ignore_index=IGNORE)
         if name == "dice":
             return F.dice_loss(scores, masks, ignore_index=IGNORE)
         entropy = F.cross_entropy(scores, masks, weight=weight, ignore_index=IGNORE, pixel_weight=pixel_weights,

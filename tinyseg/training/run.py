@@ -18,6 +18,7 @@ from tinyseg.files import replacing
 from tinyseg.inference import Predictor, checkpoint_of
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
 from tinyseg.models.heads import ImagePooling
+from tinyseg.precision import float32_matmul_precision
 from tinyseg.training.config import Config, OptimConfig
 from tinyseg.training.data import augmentation, class_weights, open_data
 from tinyseg.training.loss import build_loss
@@ -143,6 +144,11 @@ def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
 
 
 def _finish(config: Config, trainer: Trainer, validation: Dataset, listener: Listener) -> Result:
+    with float32_matmul_precision(config.precision):
+        return _run(config, trainer, validation, listener)
+
+
+def _run(config: Config, trainer: Trainer, validation: Dataset, listener: Listener) -> Result:
     trainer.run()
     listener.told("writing the report")
     best = trainer.folder / BEST
