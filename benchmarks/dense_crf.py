@@ -5,19 +5,19 @@ IMAGE scaled to that size: the more colours it has, the more vertices has its la
 """
 
 import sys
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 from PIL import Image
 
+from tinyseg.bench.statistics import summarize
+from tinyseg.bench.timing import Settings, interleave
 from tinyseg.crf import Appearance, DenseCRF, Smoothness, mean_field
 from tinyseg.crf.dense import pairwise_of
 from tinyseg.crf.lattice import Lattice
 from tinyseg.data import StreetScenes, read_image
 from tinyseg.kernels.cpu.threads import num_threads
 
-SIZE, CLASSES, ITERATIONS, TIMES = (375, 500), 21, 10, 5
+SIZE, CLASSES, ITERATIONS = (375, 500), 21, 10
 
 image = read_image(sys.argv[1]) if len(sys.argv) > 1 else StreetScenes(1, SIZE)[0].image
 image = np.asarray(Image.fromarray(image).resize(SIZE[::-1]))
@@ -28,20 +28,12 @@ unary = np.ascontiguousarray(-np.log(p).reshape(CLASSES, -1).T)
 pairwise = pairwise_of(DenseCRF().potentials, image)
 
 
-def milliseconds(work):
-    work()                                           # compiles
-    times = []
-    for _ in range(TIMES):
-        start = perf_counter()
-        work()
-        times.append(1000 * (perf_counter() - start))
-    return f"{median(times):6.0f} ms (fastest {min(times):.0f})"
-
-
+works = {"lattices": lambda: pairwise_of(DenseCRF().potentials, image),
+         "appearance filter": lambda: pairwise[0][0](unary), "smoothness filter": lambda: pairwise[1][0](unary),
+         "mean field": lambda: mean_field(unary, pairwise, ITERATIONS),
+         "all": lambda: DenseCRF(iterations=ITERATIONS)(image, p)}
 print(f"{SIZE[1]}x{SIZE[0]}, {CLASSES} classes, {ITERATIONS} iterations, {num_threads()} threads; lattices of "
       f"{' and '.join(f'{Lattice(p.features(image)).vertices:,}' for p in (Appearance(), Smoothness()))} vertices")
-print("lattices         ", milliseconds(lambda: pairwise_of(DenseCRF().potentials, image)))
-for name, (filter_, _) in zip(("appearance filter", "smoothness filter"), pairwise, strict=True):
-    print(f"{name}", milliseconds(lambda filter_=filter_: filter_(unary)))
-print("mean field       ", milliseconds(lambda: mean_field(unary, pairwise, ITERATIONS)))
-print("all              ", milliseconds(lambda: DenseCRF(iterations=ITERATIONS)(image, p)))
+for name, timed in interleave(works, Settings(rounds=5, patience=30)).items():
+    found = summarize(timed.samples)
+    print(f"{name:<18}{1000 * found.median:6.0f} ms ({1000 * found.low:.0f} to {1000 * found.high:.0f})")
