@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["inks", "roofline_figure", "sweep_figure"]
 
 _MARKERS = {"forward": "o", "input_grad": "^", "weight_grad": "s"}
-_HUES = (COLORS["train"], "#2a9d8f", "#8e6bbf", "#b8902a", "#c0567f")       # tinyseg's algorithms
+_HUES = (COLORS["train"], "#2a9d8f", "#8e6bbf", "#b8902a", "#c0567f", "#6f8f2a", "#5fb3d4", "#8a5a3c", "#b23a48",
+         "#3d4f7c", "#d9a5c0", "#7fcfa8")            # tinyseg's algorithms
 _GREYS = dict(zip(TORCH, (COLORS["muted"], "#a8b0ba", COLORS["ink"]), strict=True))
 
 
 def inks(bench: Bench) -> dict[str, str]:
     """A colour for each candidate: PyTorch's are grey, somebody's own kernel stands out."""
+    seen = {result.candidate for result in bench.results if result.time}
     hues = iter(_HUES * len(bench.candidates))
-    return {name: _GREYS[name] if name in _GREYS else COLORS["val"] if ":" in name else next(hues)
-            for name in bench.candidates}
+    return {name: _GREYS[name] if name in _GREYS else COLORS["val"] if ":" in name
+            else next(hues) if name in seen else COLORS["rule"] for name in bench.candidates}
 
 
 def roofline_figure(bench: Bench) -> Figure:

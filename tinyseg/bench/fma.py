@@ -1,4 +1,4 @@
-"""The two loops that measure a machine: multiply-adds in registers, and the triad through memory."""
+"""The loops that measure a machine: multiply-adds in registers, the matrix unit's too, and the triad in memory."""
 
 import numpy as np
 from llvmlite import binding, ir
@@ -7,8 +7,11 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from tinyseg.jit import jit
+from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_zero
 
-__all__ = ["CHAINS", "LANES", "multiply_add", "triad"]
+__all__ = ["CHAINS", "LANES", "TILE_OPERATIONS", "multiply_add", "multiply_tiles", "triad"]
+
+TILE_OPERATIONS = 4 * 2 * 16 * 16 * 32               # of one turn of `multiply_tiles`
 
 
 def _vectors() -> tuple[int, int]:
@@ -62,6 +65,24 @@ def _chains(context, steps):
 def multiply_add(steps):
     """`steps` turns of CHAINS vector multiply-adds: 2·LANES·CHAINS·steps operations."""
     return _chains(int64(steps))
+
+
+@jit
+def multiply_tiles(steps, words):
+    """`steps` turns of four products of tiles, which stay in registers; words: 512 elements to multiply."""
+    begin_tiles()
+    tile_load(6, words, 0, 16)
+    tile_load(7, words, 256, 16)
+    tile_zero(0)
+    tile_zero(1)
+    tile_zero(2)
+    tile_zero(3)
+    for _ in range(steps):
+        tile_dot(0, 6, 7)
+        tile_dot(1, 6, 7)
+        tile_dot(2, 6, 7)
+        tile_dot(3, 6, 7)
+    end_tiles()
 
 
 @jit

@@ -15,7 +15,7 @@ import numpy as np
 
 __all__ = ["Peaks", "measure_peaks"]
 
-_TRIES, _FMA_STEPS = 12, 400_000
+_TRIES, _FMA_STEPS, _TILE_STEPS = 12, 400_000, 200_000
 _TRIAD_BYTES = 1 << 27                               # of each of three arrays: beyond the caches of most machines
 _SIDE = 2048                                         # of the square matrices
 
@@ -92,6 +92,15 @@ def _fma(threads: int) -> tuple[float, float, str]:
     return one, every, f"{CHAINS} chains of fused multiply-adds on vectors of {LANES} floats, in registers"
 
 
+def _tiles(threads: int) -> float:
+    from tinyseg.bench.fma import TILE_OPERATIONS, multiply_tiles
+    from tinyseg.kernels.cpu.amx import aligned
+    from tinyseg.kernels.cpu.threads import in_parallel
+    words = aligned(512, 1.0)
+    seconds = _best(lambda: in_parallel(lambda steps: multiply_tiles(steps, words), [_TILE_STEPS] * threads))
+    return threads * TILE_OPERATIONS * _TILE_STEPS / seconds
+
+
 def _triad(threads: int) -> tuple[float, str]:
     from tinyseg.bench.fma import triad
     from tinyseg.kernels.cpu.threads import in_parallel
@@ -118,6 +127,12 @@ def _last_level_cache() -> int:
 
 
 def _bf16(threads: int) -> tuple[float | None, str]:
+    """Of the matrix unit itself where we can drive it, else of PyTorch's matrix product on whatever unit there is."""
+    from numba import config
+
+    from tinyseg.kernels.cpu import amx
+    if amx.available() and not config.DISABLE_JIT:
+        return _tiles(threads), "amx-bf16, products of tiles that stay in registers"
     import llvmlite.binding as llvm
     features = llvm.get_host_cpu_features()
     unit = next((name for name in ("amx-bf16", "avx512bf16", "bf16") if features.get(name)), None)
