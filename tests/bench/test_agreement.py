@@ -167,3 +167,16 @@ def test_a_choice_is_measured_at_its_precision(monkeypatch):
     assert (found.status, found.precision) == ("measured", "medium")
     assert set(seen) == {"medium"}
     assert precision.get_float32_matmul_precision() == "high"
+
+
+def test_activations_in_lines_agree_too():
+    pytest.importorskip("numba")
+    from tinyseg.kernels.cpu import amx
+    if not amx.available():
+        pytest.skip("no matrix unit here")
+    layer = Layer.of(in_channels=32, out_channels=64, input_size=(9, 20), kernel_size=3, padding=1)
+    for direction in ("forward", "input_grad"):
+        for result in measure_layer(layer, direction, contenders([], chosen=["lines@high", "lines@medium"]), QUICK):
+            assert result.status == "measured"
+            assert result.error < {"high": 3e-5, "medium": 1e-2}[result.precision]
+    assert "32" in contenders([], chosen=["lines@high"])[0].refuses(LAYER, "forward")

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinyseg import precision
+from tinyseg.arithmetic import ConvGeometry
 from tinyseg.bench.layers import Layer
 from tinyseg.bench.operands import Operands, kernel_call
 from tinyseg.bench.user import UserKernel
 from tinyseg.errors import ArgumentError
 from tinyseg.kernels import algorithms, find, registry
+from tinyseg.kernels.blocked import BLOCK
 
 __all__ = ["TORCH", "Algorithm", "Candidate", "Mine", "Torch", "contenders"]
 
@@ -23,6 +25,7 @@ FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itse
 NARROW = {"depthwise": lambda layer: layer.groups == layer.in_channels, "diagonal": lambda layer: False}
 FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
 AUTO = tuple(f"auto@{level}" for level in precision.LEVELS)
+LINES = ("lines@high", "lines@medium")               # what a net computes between its layers at inference
 _OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
                "avg_pool2d", "avg_pool2d_grad")
 TORCH = {"torch": "PyTorch, float32", "torch-channels-last": "PyTorch, float32, channels last",
@@ -87,6 +90,38 @@ class Algorithm:
             return call(*operands.of(direction)), (lambda y: y[0]) if operation == "max_pool2d" else np.asarray
         _, first, second = kernel_call(layer, direction, *operands.of(direction))
         return call(first, second), np.asarray
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The matrix unit from `Blocked` to `Blocked`: activations lie ready, the weight is packed every time."""
+
+    name: str
+
+    @property
+    def level(self) -> str:
+        return self.name.partition("@")[2]
+
+    @property
+    def tolerance(self) -> float:
+        return max(FLOAT32, 2 * precision.ERRORS[self.level])            # the operand and the result are rounded too
+
+    def refuses(self, layer: Layer, direction: str) -> str | None:
+        from tinyseg.kernels.cpu import amx
+        if layer.pools or direction == "weight_grad":
+            return "it is for convolutions from lines to lines"
+        if not amx.available():
+            return "this machine has no matrix unit"
+        channels = (layer.in_channels, layer.out_channels) if layer.groups == 1 else (1,)
+        return f"needs multiples of {BLOCK} channels, in one group" if any(c % BLOCK for c in channels) else None
+
+    def prepare(self, operands, direction):
+        from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
+        operation, array, weight = kernel_call(operands.layer, direction, *operands.of(direction))
+        geometry, split = operands.layer.geometry, self.level == "high"
+        identity = np.eye(array.shape[1], dtype=np.float32)[:, :, None, None]
+        x = convolve("conv2d", array, identity, ConvGeometry(array.shape[2:], (1, 1)), split=split)
+        return lambda: convolve(operation, x, weight, geometry, split=split), np.asarray
 
 
 @dataclass(frozen=True)
@@ -170,13 +205,13 @@ def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,
                chosen: Sequence[str] = ()) -> list[Candidate]:
     """The competitors: the user's kernel first, then the algorithms (all, or the `chosen`), then PyTorch.
 
-    chosen     names of algorithms, or of AUTO
+    chosen     names of algorithms, or of AUTO or LINES
     against    names of TORCH, [] for none, None for "torch" if it is installed
     """
     known = list(dict.fromkeys(name for operation in _OPERATIONS for name in algorithms(operation)))
     for name in chosen:
-        if name not in (*known, "auto", *AUTO):
-            raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join(known)}, auto, {', '.join(AUTO)}")
+        if name not in (*known, "auto", *AUTO, *LINES):
+            raise ArgumentError(f"no algorithm {name!r}; legal: {', '.join((*known, 'auto', *AUTO, *LINES))}")
     if against is None:
         against = ["torch"] if has_torch() else []
     for name in against:
@@ -186,7 +221,8 @@ def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,
             raise ArgumentError(f"--against {name}: PyTorch is not installed; install tinyseg[bench], "
                                 "or measure with --against none")
     mine: list[Candidate] = [Mine(kernel)] if kernel is not None else []
-    return mine + [Algorithm(name) for name in chosen or known] + [Torch(name) for name in against]
+    ours = [Lines(name) if name in LINES else Algorithm(name) for name in chosen or known]
+    return mine + ours + [Torch(name) for name in against]
 
 
 def has_torch() -> bool:
