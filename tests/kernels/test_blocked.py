@@ -1,7 +1,9 @@
 """Activations that stay in lines of bf16 between convolutions: the same numbers, wherever somebody looks."""
 
+import copy
 import gc
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -176,7 +178,9 @@ def test_a_tensor_of_lines_is_a_tensor():
         y = convolved()[2]
         assert (y.shape, y.ndim, y.dtype, y.numel(), len(y), y.device) == ((1, 32, 9, 8), 4, np.float32, 2304, 1, "cpu")
         assert isinstance(y._storage, blocked.Blocked)
+        copies = copy.deepcopy(y._storage), pickle.loads(pickle.dumps(y._storage))
         numbers = y.numpy().copy()
+        assert all(type(c) is np.ndarray and np.array_equal(c, numbers) for c in copies)
         assert np.array_equal((y + 1).numpy(), numbers + 1)
         y[0, 0] = 7
         assert (y.numpy()[0, 0] == 7).all()

@@ -42,6 +42,9 @@ class Blocked(Layout):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.plain().astype(dtype or self.dtype, copy=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.array, (self.plain(),)             # a copy has no memory beyond its parts, where tiles may read
+
     def plain(self) -> np.ndarray:
         """(N, C, H, W)."""
         from tinyseg.kernels.cpu import blocked
