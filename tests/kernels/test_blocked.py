@@ -217,10 +217,33 @@ def test_what_is_made_of_a_constant_is_made_once_and_dies_with_it():
         constants.once(array, "key", lambda: made.append(1))
         constants.once(other, "key", lambda: made.append(2))
     assert made == [1, 2, 2]
+    constants.forget(array)
+    for _ in range(2):
+        constants.once(array, "key", lambda: made.append(3))
+    assert made == [1, 2, 2, 3, 3]
     number = id(array)
     del array
     gc.collect()
-    assert number not in constants._made
+    assert number not in constants._kept
+
+
+def test_a_promise_ends_with_a_change():
+    convolution = nn.Conv2d(32, 32, 3)
+    x = rng.standard_normal((1, 32, 8, 8)).astype(np.float32)
+
+    def kept():
+        return constants._kept[id(convolution.weight._array)].made
+    with ts.no_grad():
+        before = convolution(x).numpy()
+        packed = [*kept().values()]
+        assert len(packed) == 1
+        assert np.array_equal(convolution(x).numpy(), before)
+        assert next(iter(kept().values())) is packed[0]
+        convolution.weight[...] = -convolution.weight.detach().numpy()
+        bias = convolution.bias.detach().numpy()[:, None, None]
+        np.testing.assert_allclose(convolution(x).numpy() - bias, bias - before, atol=1e-4)
+    convolution(x)                                   # with gradients: it is going to change
+    assert not kept()
 
 
 def test_a_folded_norm_follows_what_changes():

@@ -9,8 +9,9 @@ import numpy as np
 
 import tinyseg.functional as F
 from tinyseg.arithmetic import pair
-from tinyseg.autograd import Tensor
+from tinyseg.autograd import Tensor, is_grad_enabled
 from tinyseg.errors import ArgumentError
+from tinyseg.kernels.cpu.constants import forget, promise
 from tinyseg.nn import init
 from tinyseg.nn.module import Module, Parameter
 from tinyseg.nn.normalization import BatchNorm2d
@@ -35,6 +36,13 @@ class _Convolution(Module):
         init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             _uniform_bias_(self.bias, init.fans(self.weight)[0])
+
+    def _settle(self) -> None:
+        """Without gradients the weight is packed once, until it changes."""
+        if is_grad_enabled():
+            forget(self.weight._array)
+        else:
+            promise(self.weight._array, self.weight._version)
 
     def _check(self, name: str) -> None:
         for what, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -80,6 +88,8 @@ class Conv2d(_Convolution):
         self._create((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias)
 
     def forward(self, x: Tensor, relu: bool = False, norm: BatchNorm2d | None = None) -> Tensor:
+        if norm is None:
+            self._settle()
         weight, bias = (self.weight, self.bias) if norm is None else norm.folded(self.weight, self.bias)
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups, self.algorithm, relu)
 
@@ -109,6 +119,7 @@ class ConvTranspose2d(_Convolution):
         self._create((in_channels, out_channels // groups, *self.kernel_size), out_channels, bias)
 
     def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        self._settle()
         return F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, self.output_padding,
                                   self.groups, self.dilation, self.algorithm, relu)
 
