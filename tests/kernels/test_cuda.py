@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from unittest import mock
 
 import numpy as np
@@ -51,10 +52,19 @@ def few_threads():
     if not SIMULATED:
         yield
         return
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
     from tinyseg.kernels.cuda import direct
+    shared, lock = FakeCUDAShared.array, threading.Lock()
+
+    def array(*arguments):
+        """Two threads that come at once would get an array each.  Our kernels have one, whatever line it is from."""
+        with lock:
+            return shared(*arguments)
+
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
-    with mock.patch.multiple(direct, THREADS=4, BLOCKS=2):
+    with mock.patch.multiple(direct, THREADS=4, BLOCKS=2), mock.patch.object(FakeCUDAShared, "array", array):
         yield
     sys.setswitchinterval(interval)
 
