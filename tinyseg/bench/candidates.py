@@ -62,8 +62,7 @@ class Algorithm:
 
     @property
     def tolerance(self) -> float:
-        known = [find(o, self.algorithm).precision for o in _OPERATIONS if self.algorithm in algorithms(o)]
-        return max(FLOAT32, *(precision.ERRORS[level] for level in (known or [self.level])))
+        return max(FLOAT32, precision.ERRORS[registry.stated_precision(self.algorithm) or self.level])
 
     def refuses(self, layer: Layer, direction: str) -> str | None:
         operation = _operation(layer, direction)
@@ -93,14 +92,8 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
-class Lines:
+class Lines(Algorithm):
     """The matrix unit from `Blocked` to `Blocked`: activations lie ready, the weight is packed every time."""
-
-    name: str
-
-    @property
-    def level(self) -> str:
-        return self.name.partition("@")[2]
 
     @property
     def tolerance(self) -> float:

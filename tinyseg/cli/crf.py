@@ -7,6 +7,7 @@ import typer
 
 from tinyseg.cli.crf_settings import settings_path
 from tinyseg.cli.evaluate import labelled_data
+from tinyseg.cli.options import IgnoreValue, Images, MaskEncoding, Masks, Run, Tile, Views
 from tinyseg.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _PICTURES = 4
 
 
 def crf(
-    run: Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")],
+    run: Run,
     weight: Annotated[str, typer.Option(help="Weights of the appearance kernel to try.")] = "3,6,10",
     sigma_xy: Annotated[str, typer.Option(help="Its reach in pixels.")] = "10,30,80",
     sigma_color: Annotated[str, typer.Option(help="Its reach in grey levels.")] = "3,6,13",
@@ -27,14 +28,12 @@ def crf(
     smooth_sigma: Annotated[str, typer.Option(help="Its reach in pixels.")] = "1,3",
     iterations: Annotated[int, typer.Option(min=1, help="Turns of mean field.")] = 10,
     limit: Annotated[int, typer.Option(min=1, help="Search on so many images at most.")] = 20,
-    images: Annotated[Path | None, typer.Option(help="Folder of images; default: the run's validation set.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
-    ignore_value: Annotated[int | None, typer.Option(
-        min=0, max=255, help="A value in the masks that means 'not labelled', besides 255.")] = None,
-    mask_encoding: Annotated[str, typer.Option(help="auto, index, binary or color.")] = "auto",
-    tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
-    views: Annotated[str, typer.Option(
-        help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
+    images: Images = None,
+    masks: Masks = None,
+    ignore_value: IgnoreValue = None,
+    mask_encoding: MaskEncoding = "auto",
+    tile: Tile = None,
+    views: Views = "one",
 ) -> None:
     """Find the parameters of a fully connected CRF that suit a trained net.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyseg.cli.crf_settings import crf_of
+from tinyseg.cli.options import IgnoreValue, Images, MaskEncoding, Masks, Precision, Run, Tile, Views
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import set_float32_matmul_precision
 
@@ -18,18 +19,15 @@ __all__ = ["evaluate", "labelled_data"]
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of images; default: the run's validation set.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of their masks.")] = None,
-    ignore_value: Annotated[int | None, typer.Option(
-        min=0, max=255, help="A value in the masks that means 'not labelled', besides 255.")] = None,
-    mask_encoding: Annotated[str, typer.Option(help="auto, index, binary or color.")] = "auto",
-    tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
-    views: Annotated[str, typer.Option(
-        help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
+    run: Run,
+    images: Images = None,
+    masks: Masks = None,
+    ignore_value: IgnoreValue = None,
+    mask_encoding: MaskEncoding = "auto",
+    tile: Tile = None,
+    views: Views = "one",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
-    precision: Annotated[str, typer.Option(
-        help="Of float32 products: highest, high, or medium (bf16), the fastest.")] = "high",
+    precision: Precision = "high",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""

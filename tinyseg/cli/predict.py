@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tinyseg.cli.crf_settings import crf_of
+from tinyseg.cli.options import Precision, Run, Tile, Views
 from tinyseg.errors import DataError, about
 from tinyseg.precision import set_float32_matmul_precision
 
@@ -14,7 +15,7 @@ __all__ = ["predict"]
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")],
+    run: Run,
     inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or globs like 'photos/*.jpg'.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Write NAME_overlay.png: the classes over the image.")] = True,
@@ -22,13 +23,11 @@ def predict(
     probabilities: Annotated[bool, typer.Option(
         help="Write NAME_probabilities.npz: float16 (classes, H, W) and the class names.")] = False,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Strength of the overlay's colours.")] = 0.5,
-    tile: Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")] = None,
+    tile: Tile = None,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings.")] = 32,
-    views: Annotated[str, typer.Option(
-        help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")] = "one",
+    views: Views = "one",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
-    precision: Annotated[str, typer.Option(
-        help="Of float32 products: highest, high, or medium (bf16), the fastest.")] = "high",
+    precision: Precision = "high",
 ) -> None:
     """Segment images with a trained net."""
     from rich.console import Console

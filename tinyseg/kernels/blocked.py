@@ -51,7 +51,6 @@ class Blocked(Layout):
 
         return blocked.plain(self)
 
-
     def __add__(self, other: Any) -> Any:
         """Blocked too if `other` is, and of the same shape and halves."""
         from tinyseg.kernels.cpu import blocked

@@ -143,7 +143,7 @@ def _max_pool(x, start, below, pitch, y, place, plane, row, size, kernel, stride
     for p in range(size[0]):
         for q in range(size[1]):
             corner, to = start + (p * stride[0] * pitch + q * stride[1]) * LINE, place + (p * row + q) * LINE
-            even, odd = _numbers(x, corner, below)
+            even = odd = splat(-np.inf)
             for u in range(kernel[0]):
                 for v in range(kernel[1]):
                     a, b = _numbers(x, corner + (u * dilation[0] * pitch + v * dilation[1]) * LINE, below)

@@ -1,8 +1,8 @@
 """Convolution on the matrix unit from lines to lines: nothing is packed but the weight.
 
 A `Blocked` activation is read where it lies, if the taps do not reach beyond the zeros around it; else its lines are
-copied band by band.  It has a part for each array that was concatenated.  Two of them are read
-together; where there are more, sums wait for the next two.
+copied band by band.  It has a part for each array that was concatenated.  Two of them are read together; where there
+are more, sums wait for the next two.
 """
 
 from functools import lru_cache
@@ -24,7 +24,7 @@ from tinyseg.kernels.cpu.matrix_unit import (
     pack_weights,
 )
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
-from tinyseg.kernels.cpu.matrix_unit_plan import correlation
+from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, Source, multiply
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
@@ -67,9 +67,9 @@ class _Plan:
     cost    roughly, in products of tiles
     """
 
-    def __init__(self, operation, geometry, blocks, outputs, kernel, images, split, threads, lines):
-        self.c = c = correlation(operation, geometry, BLOCK * sum(blocks), outputs, kernel)
-        self.split, self.kernel = split, kernel
+    def __init__(self, c: Correlation, kernel: tuple[int, int], blocks: tuple[int, ...], images: int, split: bool,
+                 threads: int, lines: bool):
+        self.c, self.split, self.kernel = c, split, kernel
         pitch, (a, b) = c.size[1] + 1, c.taps.T
         offsets = a * pitch + b
         self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
@@ -103,7 +103,7 @@ def _find_plan(operation: str, geometry: ConvGeometry, blocks: tuple[int, ...], 
     nearest, farthest = c.taps.min(0), c.taps.max(0) + np.array(c.grid) - 1
     if c.stride != (1, 1) or (nearest < -1).any() or (farthest > c.size).any() or c.grid[1] > c.size[1] + 1:
         return None
-    return _Plan(operation, geometry, blocks, outputs, kernel, images, split, threads, lines)
+    return _Plan(c, kernel, blocks, images, split, threads, lines)
 
 
 def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None, relu: bool,
