@@ -20,6 +20,16 @@ from tinyseg.kernels.cpu import im2col, workspace
 from tinyseg.kernels.cpu.blocked import flat_lines
 from tinyseg.kernels.cpu.constants import once
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
+from tinyseg.kernels.cpu.matrix_unit_pack import (
+    TILE,
+    Source,
+    clear_rows,
+    copy_rows,
+    pack_patches,
+    pack_planes,
+    pack_rows,
+    pack_tiles,
+)
 from tinyseg.kernels.cpu.matrix_unit_plan import (
     OUTPUTS,
     Correlation,
@@ -35,14 +45,7 @@ from tinyseg.kernels.cpu.matrix_unit_product import (
     STRETCH,
     Band,
     Result,
-    Source,
-    clear_rows,
-    copy_rows,
     multiply,
-    pack_patches,
-    pack_planes,
-    pack_rows,
-    pack_tiles,
 )
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
@@ -51,7 +54,6 @@ __all__ = ["Packed", "Target", "compute", "conv2d", "conv2d_input_grad", "extend
 
 LINES_BYTES = 1 << 20                               # packed at a time, of a second-level cache of 2 MB
 _WEIGHTS_BYTES = 1 << 20                             # more are read once for each block of outputs
-_TILE = LINE * LINE
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
@@ -127,7 +129,7 @@ class Packed:
         self.output_blocks = -(-count // OUTPUTS)
         self.outputs = np.ascontiguousarray(np.pad(ordered, ((0, 0), (0, -count % OUTPUTS)), mode="edge"))
         self.result = np.ascontiguousarray(ordered)
-        self.tile = _TILE * (2 if split else 1)
+        self.tile = TILE * (2 if split else 1)
         self.block_size = taps * self.blocks * self.tile                 # elements, for 16 outputs
         self.size = self.output_blocks * self.block_size
         self.form = LINES if lines else _form(c, part)
@@ -316,7 +318,7 @@ def _pack_weights(plan: Any, weight: np.ndarray, groups: int) -> tuple[np.ndarra
 
     def work(item: tuple[Packed, int, int, int]) -> None:
         part, start, place, block = item
-        largest.append(pack_tiles(tiles, place, _TILE if plan.split else 0, weight, start, part.outputs[0],
+        largest.append(pack_tiles(tiles, place, TILE if plan.split else 0, weight, start, part.outputs[0],
                                   OUTPUTS * block, part.inputs))
 
     in_parallel(work, items)

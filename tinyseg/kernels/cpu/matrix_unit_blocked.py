@@ -24,8 +24,9 @@ from tinyseg.kernels.cpu.matrix_unit import (
     pack_weights,
 )
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
+from tinyseg.kernels.cpu.matrix_unit_pack import Source
 from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
-from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, Source, multiply
+from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
 __all__ = ["convolve"]

@@ -1,0 +1,189 @@
+"""What the matrix unit multiplies, brought into lines and tiles: rows of x or patches of them, and weights.
+
+Arrays are flat; `matrix_unit_plan` says what lies where.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyseg.jit import jit
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
+from tinyseg.kernels.cpu.vector import LANES, load, magnitude, splat, store
+
+__all__ = ["TILE", "Source", "clear_rows", "copy_rows", "largest_lane", "pack_patches", "pack_planes", "pack_rows",
+           "pack_tiles"]
+
+TILE = LINE * LINE                                   # elements
+
+
+class Source(NamedTuple):
+    """x, and where its rows go: lines of a `Layout`, in elements.
+
+    stride, first    row i of a plane, for the positions from row p on, is x's row stride·(p + first + i) + remainder
+    pitch            from a row to the next
+    block, below     to the next block of channels; to the lower halves, 0 where there are none
+    planes, plane, lead    planes side by side in a row plane, their size, and what comes before their first row
+    row_planes, columns    see `Layout`
+    """
+
+    height: int
+    width: int
+    stride: int
+    first: int
+    pitch: int
+    block: int
+    below: int
+    planes: int
+    plane: int
+    lead: int
+    row_planes: np.ndarray
+    columns: np.ndarray
+
+
+@jit
+def pack_tiles(tiles, place, below, weight, start, outputs, output, inputs):
+    """The tiles of one block of outputs: one for each 32 numbers of `inputs`.  Returns the largest magnitude."""
+    largest = splat(0)
+    size = 2 * TILE if below else TILE
+    for k in range(len(inputs) // 32):
+        largest = pack_tile(tiles, place + k * size, below, weight, start, outputs, output, inputs, 32 * k, largest)
+    return largest_lane(largest)
+
+
+@jit
+def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scratch):
+    """Blocks of 32 channels of the rows of x that `count` rows of a plane want.  Returns the largest magnitude.
+
+    channels    where each channel begins in the image
+    """
+    largest = splat(0)
+    width, cells = source.width, source.height * source.width
+    begin = max(0, (row + source.first) * source.stride) * width
+    end = min(source.height, (row + source.first + count) * source.stride) * width
+    for b in range(blocks):
+        base, channel = b * source.block, 32 * (block + b)
+        for number in range(begin, end, LINE):
+            cell = max(0, min(number, cells - LINE))
+            h, w = cell // width, cell % width
+            if w + LINE <= width:
+                plane_row = _plane_row(source, h, row, count)
+                if plane_row < 0:
+                    continue
+                column = source.columns[0, w]
+                if len(source.columns) == 1 and column >= 0 and source.columns[0, w + LINE - 1] == column + LINE - 1:
+                    place = base + LINE * (plane_row + column)
+                    largest = magnitude(largest, _pack(lines, place, source.below, x, image + cell, channels, channel))
+                    continue
+            below = TILE if source.below else 0
+            largest = magnitude(largest, _pack(scratch, 0, below, x, image + cell, channels, channel))
+            plane_row = _plane_row(source, h, row, count)
+            for k in range(LINE):
+                if plane_row >= 0:
+                    for plane in range(len(source.columns)):
+                        column = source.columns[plane, w]
+                        if column >= 0:
+                            place = base + LINE * (plane_row + column)
+                            store(lines, place, load(scratch, LINE * k))
+                            if source.below:
+                                store(lines, place + source.below, load(scratch, TILE + LINE * k))
+                w += 1
+                if w == width:
+                    w, h = 0, h + 1
+                    plane_row = _plane_row(source, h, row, count)
+    return largest_lane(largest)
+
+
+@jit
+def copy_rows(lines, base, source, x, image, pitch, below, row, count):
+    """The rows of x that `count` rows of a plane want: one block of channels, to lines[base] and on.
+
+    x    lines too: pixel (h, w) at x[image + h·pitch + w·16], the lower halves `below` elements later
+    """
+    begin = max(0, (row + source.first) * source.stride)
+    for h in range(begin, min(source.height, (row + source.first + count) * source.stride)):
+        plane_row = _plane_row(source, h, row, count)
+        if plane_row < 0:
+            continue
+        for w in range(source.width):
+            line = image + h * pitch + w * LINE
+            for plane in range(len(source.columns)):
+                column = source.columns[plane, w]
+                if column >= 0:
+                    place = base + LINE * (plane_row + column)
+                    store(lines, place, load(x, line))
+                    if source.below:
+                        store(lines, place + source.below, load(x, line + below))
+
+
+@jit
+def _plane_row(source, h, row, count):
+    """The line where row h of x begins, or -1."""
+    plane, i = source.row_planes[h % source.stride], h // source.stride - row - source.first
+    return plane + i * source.pitch if plane >= 0 and 0 <= i < count else -1
+
+
+@jit
+def _pack(lines, place, below, x, index, channels, channel):
+    if below:
+        return pack_split_lines(lines, place, below, x, index, channels, channel)
+    return pack_lines(lines, place, x, index, channels, channel)
+
+
+@jit
+def clear_rows(lines, line, blocks, row, count, source):
+    """Zeros where a plane's row is none of x.  A line has `line` elements."""
+    for remainder in range(source.stride):
+        plane_row = source.row_planes[remainder]
+        for i in range(count):
+            h = (row + source.first + i) * source.stride + remainder
+            if plane_row >= 0 and not 0 <= h < source.height:
+                for b in range(blocks):
+                    for plane in range(source.planes):
+                        place = b * source.block + line * (plane_row + plane * source.plane + source.lead
+                                                           + i * source.pitch)
+                        for k in range(place, place + line * source.pitch):
+                            lines[k] = 0
+                        if source.below:
+                            for k in range(place + source.below, place + source.below + line * source.pitch):
+                                lines[k] = 0
+
+
+@jit
+def pack_planes(planes, x, image, channels, row, count, source):
+    """As `pack_rows`, but numbers in place of lines, and channels in place of blocks."""
+    begin = max(0, (row + source.first) * source.stride)
+    end = min(source.height, (row + source.first + count) * source.stride)
+    for c in range(len(channels)):
+        for h in range(begin, end):
+            plane_row = _plane_row(source, h, row, count)
+            if plane_row >= 0:
+                first = image + channels[c] + h * source.width
+                for plane in range(len(source.columns)):
+                    columns = source.columns[plane]
+                    for w in range(source.width):
+                        if columns[w] >= 0:
+                            planes[c * source.block + plane_row + columns[w]] = x[first + w]
+
+
+@jit
+def pack_patches(lines, block, below, blocks, planes, steps, positions):
+    """Lines that hold, in place of channels, whatever numbers of the planes lie at `steps` from a position."""
+    largest = splat(0)
+    for b in range(blocks):
+        for position in range(0, positions, LINE):
+            place = b * block + LINE * position
+            largest = magnitude(largest, _pack(lines, place, below, planes, position, steps, 32 * b))
+    return largest_lane(largest)
+
+
+@jit
+def largest_lane(vector):
+    """The largest lane; no lane is negative.  NaN is larger than all."""
+    numbers = np.empty(LANES, np.float32)
+    store(numbers, 0, vector)
+    largest = numbers[0]
+    for number in numbers:
+        if number > largest or number != number:
+            largest = number
+    return largest
