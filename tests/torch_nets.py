@@ -275,22 +275,26 @@ def deeplab_v2_resnet101(w, x):
     return scored(base, w, x)
 
 
-def fcn8s(w, x):
+def fcn(stride):
     """Crops are the paper's numbers."""
-    y = F.pad(x, (99,) * 4)
-    pools = []
-    for k, stage in enumerate(VGG, 1):
-        y = w.within(y, [f"conv{k}.{2 * i}" for i in range(len(stage))], padding=1)
-        y = F.max_pool2d(y, 2, 2, ceil_mode=True)
-        pools.append(y)
-    y = w.conv(w.within(w.within(y, ["fc6"]), ["fc7"]), "score_fr")
-    for up, score, pool, offset in (("upscore2", "score_pool4", pools[3], 5),
-                                    ("upscore_pool4", "score_pool3", pools[2], 9)):
-        y = w.up(y, up, stride=2)
-        h, v = y.shape[2:]
-        y = y + w.conv(pool, score)[:, :, offset:offset + h, offset:offset + v]
-    y = w.up(y, "upscore", stride=8)
-    return {"out": y[:, :, 31:31 + x.shape[2], 31:31 + x.shape[3]]}
+    skips = [("upscore2", "score_pool4", 3, 5), ("upscore_pool4", "score_pool3", 2, 9)]
+    skips, crop = {32: (skips[:0], 19), 16: (skips[:1], 27), 8: (skips, 31)}[stride]
+
+    def net(w, x):
+        y = F.pad(x, (99,) * 4)
+        pools = []
+        for k, stage in enumerate(VGG, 1):
+            y = w.within(y, [f"conv{k}.{2 * i}" for i in range(len(stage))], padding=1)
+            y = F.max_pool2d(y, 2, 2, ceil_mode=True)
+            pools.append(y)
+        y = w.conv(w.within(w.within(y, ["fc6"]), ["fc7"]), "score_fr")
+        for up, score, pool, offset in skips:
+            y = w.up(y, up, stride=2)
+            h, v = y.shape[2:]
+            y = y + w.conv(pools[pool], score)[:, :, offset:offset + h, offset:offset + v]
+        y = w.up(y, "upscore", stride=stride)
+        return {"out": y[:, :, crop:crop + x.shape[2], crop:crop + x.shape[3]]}
+    return net
 
 
 def fc_densenet(w, x, blocks):
@@ -328,6 +332,31 @@ def densenet121(w, x):
 
 def resnet18(w, x):
     return {"out": w.linear(basic_resnet(w, x, (2, 2, 2, 2)).mean((2, 3)), "fc")}
+
+
+def resnet34(w, x):
+    return {"out": w.linear(basic_resnet(w, x, (3, 4, 6, 3)).mean((2, 3)), "fc")}
+
+
+def vgg16(w, x):
+    for stage in VGG:
+        x = F.max_pool2d(w.within(x, [f"features.{i}" for i in stage], padding=1), 2)
+    return vgg16_classifier(w, x)
+
+
+def vgg16_bn(w, x):
+    for stage in ((0, 3), (7, 10), (14, 17, 20), (24, 27, 30), (34, 37, 40)):
+        for i in stage:
+            x = w.unit(x, f"features.{i}", f"features.{i + 1}", padding=1)
+        x = F.max_pool2d(x, 2)
+    return vgg16_classifier(w, x)
+
+
+def vgg16_classifier(w, x):
+    x = F.adaptive_avg_pool2d(x, 7).flatten(1)
+    for k in (0, 3):
+        x = F.relu(w.linear(x, f"classifier.{k}"))
+    return {"out": w.linear(x, "classifier.6")}
 
 
 def mobilenet_v2_classifier(w, x):
