@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from torch_files import dict_of, list_of, number, ordered, storage, stream_file, tensor, text, zip_file
 
-from tinyseg.interop import read_weights
+from tinyseg import models
+from tinyseg.interop import read_weights, write_weights
 
 
 @pytest.fixture
@@ -45,6 +46,31 @@ def test_inspect(tinyseg, checkpoint):
     facts = json.loads(tinyseg("inspect", checkpoint, "--json").stdout)
     assert facts["parameters"] == 6
     assert facts["names"]["module.bn.running_mean"] == {"shape": [2], "dtype": "float32"}
+
+
+def test_weights_of_a_net_become_what_predict_and_evaluate_open(tinyseg, street, tmp_path):
+    net = models.build("unet", 3, 8, base_channels=2, depth=2)
+    write_weights(tmp_path / "net.pth", net.state_dict())
+    options = ("-o", "base_channels=2", "-o", "depth=2")
+    done = tinyseg("convert", "net.pth", "--model", "unet", *options, "--classes", street / "classes.txt", "--to",
+                   "net.safetensors")
+    assert done.stdout.splitlines()[:2] == [
+        "loaded 66 tensors", "sees images as unit: levels in 0..1 (--input names another)"]
+    assert done.stdout.splitlines()[2].startswith("net.safetensors: unet for 8 classes: sky, building")
+    tinyseg("predict", "net.safetensors", street / "images", "--out", "found")
+    assert len(list((tmp_path / "found").glob("*_mask.png"))) == 8
+    data = ("--images", street / "images", "--masks", street / "masks")
+    assert json.loads(tinyseg("evaluate", "net.safetensors", *data, "--json").stdout)["mean_iou"] >= 0
+    assert "say what to compare with: --images and --masks" in tinyseg("evaluate", "net.safetensors", status=2).stderr
+    tinyseg("train", "unet", *options, *data, "--classes", street / "classes.txt", "--init", "net.safetensors",
+            "--steps", 1, "--batch-size", 2, "--out", "run")
+
+    refused = tinyseg("convert", "net.pth", "--model", "unet", *options, "--num-classes", 3, "--to", "x.safetensors",
+                      status=2)
+    assert refused.stderr.startswith("tinyseg: net.pth: is for 8 classes, not 3; ask for 8, or with partial for all ")
+    assert refused.stderr.count("\n") == 1
+    for wrong in (("--classes", "a"), ("--partial",), ("--input", "unit")):
+        assert f"{wrong[0]} without --model" in tinyseg("convert", "net.pth", "--to", "x.npz", *wrong, status=2).stderr
 
 
 def test_a_file_that_would_run_code_is_refused_in_one_line(tinyseg, tmp_path):

@@ -6,7 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from tinyseg.cli.options import Classes, NumClasses, Options, class_names, net_options
+from tinyseg.errors import ArgumentError
+
 __all__ = ["convert", "inspect"]
+
+NET = "Net"
 
 Source = Annotated[Path, typer.Argument(
     help="Weights: .pth, .pt, .th, .safetensors, .npz, or a checkpoint of tinyseg; the content decides.")]
@@ -20,12 +25,40 @@ def convert(
     key: Key = None,
     rename: Annotated[bool, typer.Option(
         "--rename", help="Give tensors the names that tinyseg's nets have for them.")] = False,
+    model: Annotated[str | None, typer.Option(
+        help="Write a checkpoint of this net, for [bold]tinyseg predict[/bold]; [bold]tinyseg models[/bold] lists "
+             "them.", rich_help_panel=NET)] = None,
+    option: Options = None,
+    classes: Classes = None,
+    num_classes: NumClasses = None,
+    input: Annotated[str, typer.Option(
+        help="What the net was trained to see: imagenet, unit (0..1), centred (-1..1) or caffe (BGR minus mean); auto: "
+             "what is usual for such weights, told.", rich_help_panel=NET)] = "auto",
+    partial: Annotated[bool, typer.Option(
+        "--partial", help="Leave aside what does not fit, such as a head for other classes, to train it anew.",
+        rich_help_panel=NET)] = False,
 ) -> None:
     """Write weights in another format: those of PyTorch for safetensors and NumPy, and the reverse.
 
+    With a net's name, write a checkpoint that predict, evaluate and train --init open:
+
+    [bold]tinyseg convert fcn_resnet50_coco.pth --model fcn_resnet50 --to fcn.safetensors[/bold]
+
     Nothing in the file is executed: a .pth that would run code is refused. bfloat16 becomes float32.
     """
-    from tinyseg.interop import read_weights, rename_weights, write_weights
+    from tinyseg.interop import INPUTS, adopt_weights, read_weights, rename_weights, write_weights
+    if model is not None:
+        if rename:
+            raise ArgumentError("--rename with --model, which finds the names by itself; leave it out")
+        done = adopt_weights(weights, to, model, net_options(option), class_names(classes) or num_classes, input,
+                             partial, key)
+        print(f"{done.report}\nsees images as {done.input}: {INPUTS[done.input].text} (--input names another)\n"
+              f"{to}: {model} for {len(done.classes)} classes: {', '.join(done.classes)}")
+        return
+    given = [name for name, value in (("--option", option), ("--classes", classes), ("--num-classes", num_classes),
+                                      ("--input", input != "auto"), ("--partial", partial)) if value]
+    if given:
+        raise ArgumentError(f"{', '.join(given)} without --model: a file of weights does not say which net it is of")
     found = read_weights(weights, key)
     if rename:
         found, layout = rename_weights(found)

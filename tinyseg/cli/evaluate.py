@@ -69,5 +69,7 @@ def labelled_data(run: Path, predictor: "Predictor", images: Path | None, masks:
         return data
     from tinyseg.training import Config
     from tinyseg.training.data import open_data
-    folder = run if run.is_dir() else run.parent
-    return open_data(Config.read(folder / "config.json").data, lambda line: typer.echo(line, err=True))[1]
+    config = (run if run.is_dir() else run.parent) / "config.json"
+    if not config.exists():
+        raise ArgumentError(f"{run}: not of a run whose data are known; say what to compare with: --images and --masks")
+    return open_data(Config.read(config).data, lambda line: typer.echo(line, err=True))[1]

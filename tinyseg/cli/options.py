@@ -1,11 +1,15 @@
 """Options that several commands share."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["IgnoreValue", "Images", "MaskEncoding", "Masks", "Precision", "Run", "Tile", "Views"]
+from tinyseg.errors import ArgumentError
+
+__all__ = ["Classes", "IgnoreValue", "Images", "MaskEncoding", "Masks", "NumClasses", "Options", "Precision", "Run",
+           "Tile", "Views", "class_names", "net_options"]
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images; default: the run's validation set.")]
@@ -17,3 +21,34 @@ Tile = Annotated[int | None, typer.Option(min=16, help="Segment in overlapping t
 Views = Annotated[str, typer.Option(
     help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")]
 Precision = Annotated[str, typer.Option(help="Of float32 products: highest, high, or medium (bf16), the fastest.")]
+Options = Annotated[list[str] | None, typer.Option(
+    "--option", "-o", metavar="NAME=VALUE", rich_help_panel="Net",
+    help="An option of the net, for example output_stride=8 or backbone=resnet101; may be repeated. "
+         "[bold]tinyseg models NET[/bold] lists them.")]
+Classes = Annotated[str | None, typer.Option(
+    help="Names of the classes in order of label: a,b,c, or a text file with a name a line.")]
+NumClasses = Annotated[int | None, typer.Option(min=1, help="Number of classes; else found.")]
+
+
+def net_options(given: list[str] | None) -> dict[str, Any]:
+    """'name=value', each value a number, true, false, null, a list, or else text."""
+    options = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ArgumentError(f"--option {text}: needs NAME=VALUE, for example output_stride=8")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def class_names(value: str | None) -> tuple[str, ...] | None:
+    """Names with commas between, or those of a file."""
+    if value is None:
+        return None
+    if Path(value).is_file():
+        from tinyseg.data import read_classes
+        return read_classes(value)
+    return tuple(name.strip() for name in value.split(","))

@@ -1,11 +1,11 @@
 """`tinyseg train`."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from tinyseg.cli.options import Options, class_names, net_options
 from tinyseg.cli.outcome import print_outcome, running
 from tinyseg.errors import ArgumentError
 
@@ -47,10 +47,7 @@ def train(
     resize: Annotated[str | None, typer.Option(
         help="Bring every image to HxW, or its shorter side to N.", rich_help_panel=DATA)] = None,
     # -- net
-    option: Annotated[list[str] | None, typer.Option(
-        "--option", "-o", metavar="NAME=VALUE", rich_help_panel=NET,
-        help="An option of the net, for example output_stride=8 or backbone=resnet101; may be repeated. "
-             "[bold]tinyseg models NET[/bold] lists them.")] = None,
+    option: Options = None,
     base_channels: Annotated[int | None, typer.Option(
         min=1, help="U-Net: channels of the first stage; each stage doubles them.", rich_help_panel=NET)] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="U-Net: how often the size is halved.",
@@ -152,14 +149,14 @@ def train(
         kind="folder" if files else "voc" if voc else "street", images=_text(images), masks=_text(masks),
         val_images=_text(val_images), val_masks=_text(val_masks), val_fraction=val_fraction, root=_text(voc),
         count=street or 256, val_count=max(1, (street or 256) // 5), channels=1 if grey else 3,
-        classes=_classes(classes), num_classes=num_classes, ignore_value=ignore_value, mask_encoding=mask_encoding,
+        classes=class_names(classes), num_classes=num_classes, ignore_value=ignore_value, mask_encoding=mask_encoding,
         resize=image_size(resize, "resize", square=False), seed=seed)
     augment = training.AugmentConfig(
         scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=image_size(crop, "crop"), flip=flip,
         vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
     options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up, "norm": norm,
                "dropout": dropout, "frozen_norm": frozen_norm or None}
-    options = {name: value for name, value in options.items() if value is not None} | _options(option or [])
+    options = {name: value for name, value in options.items() if value is not None} | net_options(option)
     if options.get("norm") == "none":
         options["norm"] = None
     optim = training.OptimConfig(
@@ -178,29 +175,6 @@ def train(
 def _text(path: Path | None) -> str | None:
     """Absolute, so that a run can be resumed from anywhere."""
     return None if path is None else str(path.absolute())
-
-
-def _options(given: list[str]) -> dict[str, Any]:
-    """'name=value', each value a number, true, false, null, a list, or else text."""
-    options = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise ArgumentError(f"--option {text}: needs NAME=VALUE, for example output_stride=8")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
-
-
-def _classes(value: str | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if Path(value).is_file():
-        from tinyseg.data import read_classes
-        return read_classes(value)
-    return tuple(name.strip() for name in value.split(","))
 
 
 def image_size(value: str | None, name: str, square: bool = True) -> tuple[int, int] | int | None:

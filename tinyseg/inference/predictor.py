@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import tinyseg
 from tinyseg import models
 from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.crf import DenseCRF
@@ -21,7 +22,7 @@ from tinyseg.inference.views import averaged
 from tinyseg.metrics import ConfusionMatrix, near_borders
 from tinyseg.nn import Module, init
 
-__all__ = ["Evaluation", "Prediction", "Predictor", "ahead", "checkpoint_of"]
+__all__ = ["Evaluation", "Prediction", "Predictor", "ahead", "checkpoint_of", "description"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,14 @@ class Predictor:
             surprise -= float(np.log(np.maximum(of_truth, 1e-12), dtype=np.float64).sum())
             pixels += len(rows)
         return Evaluation(confusion, surprise / pixels if pixels else math.nan, borders)
+
+
+def description(model: str, channels: int, options: Mapping[str, Any], classes: Sequence[str], palette: np.ndarray,
+                normalize: Normalize) -> dict[str, Any]:
+    """What a checkpoint has to say beside its weights, for `Predictor.load` to use them."""
+    return {"model": {"name": model, "in_channels": channels, "num_classes": len(classes), "options": dict(options)},
+            "classes": list(classes), "palette": np.asarray(palette).ravel().tolist(), "normalize": asdict(normalize),
+            "tinyseg": tinyseg.__version__}
 
 
 def checkpoint_of(path: str | Path) -> Path:

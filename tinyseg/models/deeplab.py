@@ -119,8 +119,10 @@ class DeepLabV2(DeepLab):
     multi_scale    look at the image at 1, 0.75 and 0.5 of its size, and let the largest score count
     hidden         channels of fc6 and fc7 on VGG16
 
-    With ResNet-101 keys are those of github.com/kazuto1011/deeplab-pytorch, and its weights load.  The paper keeps
-    trained batch statistics: `nn.freeze_norm`, or the option frozen_norm.
+    With ResNet-101 keys are those of github.com/kazuto1011/deeplab-pytorch, and its weights load.  They came out of
+    Caffe: their images are blue, green, red, 0..255 minus the mean colour (`load_weights` with bgr=True, or
+    `interop.adopt_weights`, which knows).  The paper keeps trained batch statistics: `nn.freeze_norm`, or the option
+    frozen_norm.
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 21, backbone: str = "resnet101",

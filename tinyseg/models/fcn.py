@@ -6,7 +6,8 @@ scores of pool4 and pool3 on the way.
 
 Traps: the first convolution pads by 100, so that the 7x7 layer fits on small images; poolings round their size up; and
 what is added or returned is cropped so that the centres of its units meet, by 5, 9, 19, 27 and 31 cells.  Those offsets
-follow from the layers' arithmetic and are computed here.
+follow from the layers' arithmetic and are computed here.  The authors' weights, of Caffe, see images as blue, green,
+red, 0..255 minus the mean colour; `interop` turns them to red, green, blue.
 """
 
 from __future__ import annotations

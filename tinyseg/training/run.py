@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.data import DataLoader, Dataset, Normalize, normalization_of
 from tinyseg.errors import ArgumentError, CheckpointError, TrainingError, about
 from tinyseg.files import replacing
-from tinyseg.inference import Predictor, checkpoint_of
+from tinyseg.inference import Predictor, checkpoint_of, description
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
 from tinyseg.models.heads import ImagePooling
 from tinyseg.precision import float32_matmul_precision
@@ -110,10 +110,7 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     trainer = Trainer(
         model, build_loss(config.optim.loss, weights, config.optim.label_smoothing), optimizer,
         optim.build_schedule(config.optim.schedule, total, config.optim.warmup), loader, validate, folder, total,
-        {"model": {"name": config.model.name, "in_channels": channels, "num_classes": len(classes),
-                   "options": dict(config.model.options)},
-         "classes": list(classes), "palette": palette.ravel().tolist(), "normalize": asdict(normalize),
-         "tinyseg": tinyseg.__version__},
+        description(config.model.name, channels, config.model.options, classes, palette, normalize),
         evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, config.optim.clip_norm, listener)
     if checkpoint:
         trainer.restore(*checkpoint)
