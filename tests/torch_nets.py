@@ -149,12 +149,20 @@ def fcn_head(w, x, p):
     return w.conv(w.unit(x, f"{p}.0", f"{p}.1", padding=1), f"{p}.4")
 
 
-def aspp(w, x, p, rates):
+def aspp(w, x, p, rates, separable=False):
     found = [w.unit(x, f"{p}.convs.0.0", f"{p}.convs.0.1")]
     for k, rate in enumerate(rates, 1):
-        found.append(w.unit(x, f"{p}.convs.{k}.0", f"{p}.convs.{k}.1", padding=rate, dilation=rate))
+        found.append(filtered(w, x, f"{p}.convs.{k}", rate, separable))
     pooled = w.unit(x.mean((2, 3), keepdim=True), f"{p}.convs.4.1", f"{p}.convs.4.2")
     return w.unit(torch.cat([*found, pooled.expand_as(found[0])], 1), f"{p}.project.0", f"{p}.project.1")
+
+
+def filtered(w, x, p, rate, separable):
+    """3x3, and where separable 1x1 after 3x3 of each channel."""
+    if not separable:
+        return w.unit(x, f"{p}.0", f"{p}.1", padding=rate, dilation=rate)
+    x = w.unit(x, f"{p}.0", f"{p}.1", padding=rate, dilation=rate, groups=x.shape[1])
+    return w.unit(x, f"{p}.3", f"{p}.4")
 
 
 def torchvision_head(w, x, p):
@@ -200,11 +208,11 @@ def deeplab_v3_cascade(w, x):
     return {"out": resized(w.conv(resnet(w, x, "backbone.", *CASCADE)[-1], "classifier"), x)}
 
 
-def decoded(w, x, low, high, rates):
-    large = resized(aspp(w, high, "classifier.aspp", rates), low)
+def decoded(w, x, low, high, rates, separable=False):
+    large = resized(aspp(w, high, "classifier.aspp", rates, separable), low)
     y = torch.cat([large, w.unit(low, "classifier.reduce.0", "classifier.reduce.1")], 1)
     for k in (0, 1):
-        y = w.unit(y, f"classifier.refine.{k}.0", f"classifier.refine.{k}.1", padding=1)
+        y = filtered(w, y, f"classifier.refine.{k}", 1, separable)
     return {"out": resized(w.conv(y, "classifier.score"), x)}
 
 
@@ -213,9 +221,11 @@ def deeplab_v3plus(w, x):
     return decoded(w, x, low, high, (6, 12, 18))
 
 
-def deeplab_v3plus_mobilenet(w, x):
-    found = mobilenet_v2(w, x, "backbone.", *V2_8)
-    return decoded(w, x, found[3], found[17], (12, 24, 36))
+def deeplab_v3plus_mobilenet(separable):
+    def net(w, x):
+        found = mobilenet_v2(w, x, "backbone.", *V2_8)
+        return decoded(w, x, found[3], found[17], (12, 24, 36), separable)
+    return net
 
 
 VGG = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))

@@ -46,6 +46,15 @@ def test_rates_of_the_paper(make, options, third, fourth, aspp):
     assert rates(head) == aspp
 
 
+def test_a_separable_decoder_saves_what_the_products_say():
+    """O·C·9 weights become 9·C and O·C, with two numbers more for each of the C channels in between."""
+    with init.skipped():
+        plain, separable = (DeepLabV3Plus(separable=s) for s in (False, True))
+    saved = sum(256 * c * 9 - (9 * c + 256 * c + 2 * c) for c in (2048, 2048, 2048, 256 + 48, 256))
+    assert plain.num_parameters() - separable.num_parameters() == saved
+    assert rates(separable.classifier.aspp) == rates(plain.classifier.aspp)
+
+
 def test_the_cascade_goes_on_at_twice_the_rate():
     net = DeepLabV3(cascade=3)
     assert [rates(getattr(net.backbone, f"layer{k}")) for k in (4, 5, 6, 7)] == [

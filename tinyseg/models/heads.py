@@ -8,7 +8,7 @@ import tinyseg.functional as F
 from tinyseg import nn
 from tinyseg.autograd import Tensor
 from tinyseg.errors import ShapeError
-from tinyseg.models.layers import conv_norm
+from tinyseg.models.layers import conv_norm, separable_conv_norm
 
 __all__ = ["ASPP", "FCNHead", "ImagePooling", "LRASPPHead", "SkipDecoder"]
 
@@ -46,12 +46,16 @@ class ASPP(nn.Module):
     convolution, 3x3 convolutions of several rates and image pooling; joined, and projected by 1x1.
 
     (N, in_channels, h, w) -> (N, channels, h, w)
+
+    separable    3x3 convolutions are depthwise, and 1x1 after it
     """
 
-    def __init__(self, in_channels: int, rates: Sequence[int], dropout: float = 0.5, channels: int = WIDTH):
+    def __init__(self, in_channels: int, rates: Sequence[int], dropout: float = 0.5, channels: int = WIDTH,
+                 separable: bool = False):
+        conv = separable_conv_norm if separable else conv_norm
         self.convs = nn.ModuleList([
             conv_norm(in_channels, channels, 1),
-            *(conv_norm(in_channels, channels, 3, dilation=rate) for rate in rates),
+            *(conv(in_channels, channels, 3, dilation=rate) for rate in rates),
             ImagePooling(in_channels, channels)])
         self.project = nn.Sequential(*conv_norm(len(self.convs) * channels, channels, 1), nn.Dropout(dropout))
 
@@ -64,12 +68,16 @@ class SkipDecoder(nn.Module):
     low-level features, which 48 channels sum up, so that they do not outweigh it; two 3x3 convolutions see both.
 
     (N, low_channels, h, w), (N, in_channels, h', w') -> (N, num_classes, h, w)
+
+    separable    3x3 convolutions, also those of ASPP, are depthwise, and 1x1 after it
     """
 
-    def __init__(self, low_channels: int, in_channels: int, num_classes: int, rates: Sequence[int]):
-        self.aspp = ASPP(in_channels, rates)
+    def __init__(self, low_channels: int, in_channels: int, num_classes: int, rates: Sequence[int],
+                 separable: bool = False):
+        conv = separable_conv_norm if separable else conv_norm
+        self.aspp = ASPP(in_channels, rates, separable=separable)
         self.reduce = conv_norm(low_channels, 48, 1)
-        self.refine = nn.Sequential(conv_norm(WIDTH + 48, WIDTH, 3), conv_norm(WIDTH, WIDTH, 3))
+        self.refine = nn.Sequential(conv(WIDTH + 48, WIDTH, 3), conv(WIDTH, WIDTH, 3))
         self.score = nn.Conv2d(WIDTH, num_classes, 1)
 
     def forward(self, low: Tensor, out: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tinyseg import nn
 
-__all__ = ["conv_norm"]
+__all__ = ["conv_norm", "separable_conv_norm"]
 
 
 def conv_norm(in_channels: int, channels: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1,
@@ -17,3 +17,12 @@ def conv_norm(in_channels: int, channels: int, kernel: int, stride: int = 1, dil
     layers = [nn.Conv2d(in_channels, channels, kernel, stride, padding, dilation, groups, bias=False),
               nn.BatchNorm2d(channels, eps=eps, momentum=momentum)]
     return nn.Sequential(*layers, *(() if activation is None else (activation(),)))
+
+
+def separable_conv_norm(in_channels: int, channels: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """`conv_norm` in two steps, each normalised and activated: every channel for itself, then 1x1 between channels.
+
+    Weights fall from C·O·K² to C·(K² + O).
+    """
+    return nn.Sequential(*conv_norm(in_channels, in_channels, kernel, dilation=dilation, groups=in_channels),
+                         *conv_norm(in_channels, channels, 1))
