@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinyseg.errors import ArgumentError
 from tinyseg.nn import Parameter
-from tinyseg.optim import SCHEDULES, SGD, Constant, Cosine, Poly, Step, WarmUp, build_schedule
+from tinyseg.optim import SCHEDULES, SGD, Constant, Cosine, Exponential, Poly, Step, WarmUp, build_schedule
 
 totals = st.integers(1, 1000)
 
@@ -31,6 +31,19 @@ def test_cosine(total, floor):
 def test_step():
     rule = Step([3, 5], 0.1)
     assert [rule(n) for n in range(7)] == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_exponential_falls_after_every_epoch():
+    rule = Exponential(3, 0.5)
+    assert [rule(n) for n in range(7)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert build_schedule("exponential", 100, epoch=10)(99) == 0.995 ** 9
+
+
+def test_milestones_are_shares_of_the_run():
+    """DeepLab v1: a tenth every 2,000 of 6,000 steps; and the same shape in a shorter run."""
+    for total in (6000, 60):
+        rule = build_schedule("step", total, milestones=(1 / 3, 2 / 3))
+        assert [rule(n * total // 6000) for n in (0, 1900, 2000, 3900, 4000)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 @given(steps=st.integers(0, 50), start=st.floats(0, 0.9))
@@ -62,7 +75,7 @@ def test_set_scales_every_group_from_its_own_rate():
 
 def test_values_that_make_no_sense():
     for build in (lambda: Poly(0), lambda: Cosine(0), lambda: Step([5, 3]), lambda: WarmUp(Constant(), -1),
-                  lambda: Poly(5).set(SGD([Parameter(np.ones(1))]), -1)):
+                  lambda: Exponential(0), lambda: Poly(5).set(SGD([Parameter(np.ones(1))]), -1)):
         with pytest.raises(ArgumentError, match="needs"):
             build()
     with pytest.raises(ArgumentError, match="legal: constant"):

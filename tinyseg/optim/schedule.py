@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tinyseg.errors import ArgumentError
 from tinyseg.optim.optimizer import Optimizer
 
-__all__ = ["Constant", "Cosine", "Poly", "Schedule", "Step", "WarmUp"]
+__all__ = ["Constant", "Cosine", "Exponential", "Poly", "Schedule", "Step", "WarmUp"]
 
 
 class Schedule:
@@ -85,6 +85,22 @@ class Cosine(Schedule):
 
     def __call__(self, step: int) -> float:
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(step, self.total) / self.total)) / 2
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Times `factor` after every `every` steps, say those of an epoch."""
+
+    every: int
+    factor: float = 0.995
+
+    def __post_init__(self):
+        if self.every < 1 or not 0 <= self.factor <= 1:
+            raise ArgumentError(f"Exponential: every {self.every}, factor {self.factor}; needs every >= 1 step, "
+                                "0 <= factor <= 1")
+
+    def __call__(self, step: int) -> float:
+        return self.factor ** (step // self.every)
 
 
 @dataclass(frozen=True)
