@@ -74,10 +74,11 @@ def test_cross_entropy_gradients(reduction, smoothing):
 @pytest.mark.parametrize("loss", [
     lambda x, t: F.cross_entropy(x, t, WEIGHT, 255, label_smoothing=0.1),
     lambda x, t: F.cross_entropy(x, t, ignore_index=255, reduction="none").sum(),
+    lambda x, t: F.ohem_cross_entropy(x, t, 1.0, 1.0, ignore_index=255),
     lambda x, t: F.focal_loss(x, t, ignore_index=255),
     lambda x, t: F.dice_loss(x, t, ignore_index=255),
     lambda x, t: F.binary_cross_entropy_with_logits(x[:, 0], t, ignore_index=255),
-], ids=["cross_entropy", "none", "focal", "dice", "binary"])
+], ids=["cross_entropy", "none", "ohem", "focal", "dice", "binary"])
 @pytest.mark.parametrize("garbage", [-1e3, 1e3, np.inf, np.nan])
 def test_ignored_pixels_count_nowhere(loss, garbage):
     logits, target, _ = scene()
@@ -97,7 +98,7 @@ def test_ignored_pixels_count_nowhere(loss, garbage):
     assert (gradients[1][:, 0][target != 255] != 0).all()
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, F.focal_loss, F.dice_loss])
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.ohem_cross_entropy, F.focal_loss, F.dice_loss])
 def test_all_ignored_is_no_loss(loss):
     x = tensor(scene()[0], requires_grad=True)
     y = loss(x, np.full((2, 5, 6), 255), ignore_index=255)
@@ -106,7 +107,7 @@ def test_all_ignored_is_no_loss(loss):
     assert not x.grad.numpy().any()
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, F.focal_loss, F.dice_loss])
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.ohem_cross_entropy, F.focal_loss, F.dice_loss])
 def test_the_order_of_pixels_and_classes_does_not_matter(loss):
     logits, target, _ = scene((2, 30))
     expected = loss(logits, target, ignore_index=255).item()
@@ -148,6 +149,48 @@ def test_a_mask_changed_after_the_loss_does_not_reach_its_gradient():
         y.backward()
         gradients.append(x.grad.numpy())
     np.testing.assert_array_equal(*gradients)
+
+
+# -- hard pixels --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("threshold", [0, 0.3, 1])
+@pytest.mark.parametrize("min_kept", [0, 0.25, 1])
+@REDUCTIONS
+def test_ohem_is_its_definition(threshold, min_kept, reduction):
+    logits, target, pixel_weight = scene()
+    surprise, counted = per_pixel(logits, target)
+    hard = (np.exp(-surprise) < threshold) & (counted > 0)
+    order = np.argsort(np.where(counted > 0, -surprise, np.inf), axis=None)
+    hard.flat[order[:int(np.ceil(min_kept * counted.sum()))]] = True
+    loss, weights = (a * hard * pixel_weight for a in per_pixel(logits, target, WEIGHT))
+    mean = loss.sum() / weights.sum() if hard.any() else 0
+    arguments = (target, threshold, min_kept, WEIGHT, 255, reduction, 0.0, pixel_weight)
+    np.testing.assert_allclose(F.ohem_cross_entropy(logits, *arguments).numpy(),
+                               {"mean": mean, "sum": loss.sum(), "none": loss}[reduction], rtol=1e-11, atol=1e-13)
+    gradcheck(lambda x: F.ohem_cross_entropy(x, *arguments), [logits])
+
+
+def test_ohem_looks_away_from_what_is_easy():
+    """Of four pixels of probability 0.9, 0.6, 0.5, 0.2 those below 0.55 count; the easy ones have no gradient."""
+    p = np.array([0.9, 0.6, 0.5, 0.2])
+    x = tensor(np.log(np.stack([p, 1 - p]))[None], requires_grad=True)
+    loss = F.ohem_cross_entropy(x, np.zeros((1, 4), int), threshold=0.55, min_kept=0)
+    np.testing.assert_allclose(loss.item(), -(np.log(0.5) + np.log(0.2)) / 2)
+    loss.backward()
+    np.testing.assert_allclose(x.grad.numpy()[0, 0], [0, 0, -0.25, -0.4], atol=1e-15)
+    kept = F.ohem_cross_entropy(x.detach(), np.zeros((1, 4), int), threshold=0.1, min_kept=0.3)      # two of four
+    assert kept.item() == pytest.approx(loss.item())
+
+
+def test_ohem_of_every_pixel_is_cross_entropy():
+    logits, target, _ = scene()
+    assert F.ohem_cross_entropy(logits, target, min_kept=1, ignore_index=255).item() == \
+        F.cross_entropy(logits, target, ignore_index=255).item()
+
+
+@pytest.mark.parametrize("values", [{"threshold": 1.5}, {"min_kept": -0.1}, {"min_kept": float("nan")}])
+def test_ohem_shares(values):
+    with pytest.raises(ArgumentError, match=f"{next(iter(values))} .*needs 0 <= "):
+        F.ohem_cross_entropy(*scene()[:2], ignore_index=255, **values)
 
 
 # -- focal --------------------------------------------------------------------------------------------------------

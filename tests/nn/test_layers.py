@@ -46,6 +46,8 @@ LABELS = RNG.integers(0, 4, (2, 7, 6))
      lambda m, x: F.cross_entropy(x, LABELS, np.arange(1, 5, dtype=np.float32), 1, label_smoothing=0.1)),
     (nn.FocalLoss(1.5, np.arange(1, 5, dtype=np.float32)),
      lambda m, x: F.focal_loss(x, LABELS, 1.5, np.arange(1, 5, dtype=np.float32))),
+    (nn.OHEMCrossEntropyLoss(0.3, 0.5, np.arange(1, 5, dtype=np.float32), ignore_index=1),
+     lambda m, x: F.ohem_cross_entropy(x, LABELS, 0.3, 0.5, np.arange(1, 5, dtype=np.float32), 1)),
     (nn.DiceLoss(classes="present", smooth=0.5), lambda m, x: F.dice_loss(x, LABELS, classes="present", smooth=0.5)),
 ], ids=lambda value: type(value).__name__)
 def test_module_is_its_function(module, function):

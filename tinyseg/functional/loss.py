@@ -11,13 +11,13 @@ import math
 from typing import Any
 
 from tinyseg.arrays import Array, namespace
-from tinyseg.autograd import Function, Tensor, as_tensor, where
+from tinyseg.autograd import Function, Tensor, as_tensor, no_grad, where
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.activation import logistic, sigmoid, softmax
 from tinyseg.functional.checks import channels_first, floating, one_of, per_channel
 from tinyseg.kernels.registry import run
 
-__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dice_loss", "focal_loss"]
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "dice_loss", "focal_loss", "ohem_cross_entropy"]
 
 _REDUCTIONS = ("mean", "sum", "none")
 _NEVER = -100                                        # PyTorch's default ignore_index: no mask contains it
@@ -121,6 +121,37 @@ def focal_loss(logits: Any, target: Any, gamma: float = 2.0, alpha: Any = None, 
         safe = xp.where(labels == ignore_index, xp.zeros_like(labels), labels)
         loss = loss * Tensor(xp.astype(alpha, x.dtype)[safe])
     return _reduce(loss, reduction, namespace(counted).sum(counted, dtype="float64"))
+
+
+def ohem_cross_entropy(logits: Any, target: Any, threshold: float = 0.7, min_kept: float = 1 / 16, weight: Any = None,
+                       ignore_index: int = _NEVER, reduction: str = "mean", label_smoothing: float = 0.0,
+                       pixel_weight: Any = None) -> Tensor:
+    """`cross_entropy` of the hard pixels alone, online hard example mining: what the net is sure of does not count.
+
+    threshold    a pixel is hard while the probability of its label is below this, 0 .. 1
+    min_kept     share of the counted pixels, 0 .. 1, that are kept at least, those of the least probability; of pixels
+                 that tie with the last of them all are kept
+    The others are as in `cross_entropy`; "mean" divides by the weights of what is kept.  Which pixels those are is
+    found anew each time and is no part of the gradient.  (Shrivastava et al. 2016, arXiv:1604.03540; for pixels Wu et
+    al. 2016, arXiv:1605.06885, section 3.3.)
+    """
+    for name, value in (("threshold", threshold), ("min_kept", min_kept)):
+        if not 0 <= value <= 1:
+            raise ArgumentError(f"ohem_cross_entropy: {name} {value}; needs 0 <= {name} <= 1")
+    with no_grad():
+        surprise, counted = _cross_entropy("ohem_cross_entropy", logits, target, None, ignore_index, "none", 0.0, None)
+    surprise, xp = surprise._array, namespace(counted)
+    counted = counted.reshape(surprise.shape) > 0
+    # Probabilities are compared by their logarithms, which still differ where probabilities round to 0.
+    hard = surprise > (-math.log(threshold) if threshold > 0 else math.inf)
+    ranked = xp.sort(surprise[counted])
+    least = math.ceil(min_kept * len(ranked))
+    if least:
+        hard = hard | (surprise >= ranked[-least])
+    hard = xp.astype(hard & counted, surprise.dtype)
+    if pixel_weight is not None:
+        hard = hard * xp.astype(as_tensor(pixel_weight)._array, surprise.dtype)
+    return cross_entropy(logits, target, weight, ignore_index, reduction, label_smoothing, hard)
 
 
 def binary_cross_entropy_with_logits(logits: Any, target: Any, weight: Any = None, reduction: str = "mean",

@@ -8,7 +8,7 @@ import tinyseg.functional as F
 from tinyseg.autograd import Tensor
 from tinyseg.nn.module import Module
 
-__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss"]
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "OHEMCrossEntropyLoss"]
 
 
 class CrossEntropyLoss(Module):
@@ -28,6 +28,24 @@ class CrossEntropyLoss(Module):
     def forward(self, logits: Tensor, target: Any, pixel_weight: Any = None) -> Tensor:
         return F.cross_entropy(logits, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing,
                                pixel_weight)
+
+
+class OHEMCrossEntropyLoss(Module):
+    """`functional.ohem_cross_entropy`: cross-entropy of the hard pixels alone.
+
+    threshold    a pixel is hard while the probability of its label is below this
+    min_kept     share of the counted pixels that are kept at least, the hardest
+    """
+
+    def __init__(self, threshold: float = 0.7, min_kept: float = 1 / 16, weight: Any = None, ignore_index: int = -100,
+                 reduction: str = "mean"):
+        self.register_buffer("weight", weight)
+        self.threshold, self.min_kept = threshold, min_kept
+        self.ignore_index, self.reduction = ignore_index, reduction
+
+    def forward(self, logits: Tensor, target: Any, pixel_weight: Any = None) -> Tensor:
+        return F.ohem_cross_entropy(logits, target, self.threshold, self.min_kept, self.weight, self.ignore_index,
+                                    self.reduction, pixel_weight=pixel_weight)
 
 
 class FocalLoss(Module):
