@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from tinyseg.errors import DataError
 
-__all__ = ["replacing", "sweep"]
+__all__ = ["claimed", "replacing", "sweep"]
 
 _PART = ".part"
 
@@ -40,6 +40,42 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether nobody else claims `folder` while the block runs; it is made where it is missing, and taken away again
+    where the block leaves it empty.
+
+    The lock is the system's, on the open folder: it ends with the process, however that ends, and leaves no file.
+    Where the system knows no such lock (Windows, some network file systems) everybody is alone.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    handle = None
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error.strerror or error}); "
+                            "name a folder that is writable and has room") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except OSError as error:
+            alone = not isinstance(error, BlockingIOError)
+        yield alone
+    finally:
+        if handle is not None:
+            os.close(handle)
+        with suppress(OSError):                      # they are not empty
+            for path in made:
+                path.rmdir()
 
 
 def sweep(folder: Path) -> None:
