@@ -206,7 +206,9 @@ def test_inputs_that_are_not_there(tinyseg, run):
 @pytest.mark.parametrize("arguments", [
     ("--loss", "guess"), ("--optimizer", "hope"), ("--schedule", "whenever"), ("--crop", "big"), ("--scale", "1"),
     ("--class-weights", "1,2"), ("--lr", "-1"), ("--steps", "0"), ("--norm", "instance"), ("--up", "sideways"),
-    ("--street", "4", "--voc", "x"), ("--mask-encoding", "morse"), ("--val-fraction", "0"), ("--clip-norm", "0")])
+    ("--group", "head"), ("--group", "nowhere:lr=2"), ("--milestones", "1.5"), ("--reduction", "most"),
+    ("--preset", "book"), ("--street", "4", "--voc", "x"), ("--mask-encoding", "morse"), ("--val-fraction", "0"),
+    ("--clip-norm", "0")])
 def test_options_that_are_not_legal(tinyseg, folders, arguments, tmp_path):
     source = () if "--street" in arguments else train(folders)[1:]
     message = wrong(tinyseg, "train", *source, *arguments)
@@ -221,11 +223,24 @@ def test_debug_shows_the_traceback(tinyseg):
 @pytest.mark.parametrize(("options", "text"), [
     (("--loss", "dice", "--class-weights", "balanced"), "class_weights balanced with loss 'dice'"),
     (("--loss", "focal", "--label-smoothing", "0.1"), "label_smoothing 0.1 with loss 'focal'"),
+    (("--loss", "ce+dice", "--reduction", "sum"), "Dice is no sum over pixels"),
     (("--precision", "low"), "precision 'low'; legal: highest, high, medium")])
 def test_options_that_nothing_would_listen_to(tinyseg, options, text):
     done = tinyseg("train", "--street", 4, *SMALL, *options, status=2)
     assert text in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_preset_is_printed_and_what_is_given_wins(tinyseg, tmp_path):
+    told = tinyseg("train", "deeplab_v1", "--preset", "paper", "--street", 4, "-o", "hidden=4", "--crop", 33,
+                   "--steps", 1, "--batch-size", 2, "--momentum", 0.5, "--out", "run").stderr
+    for words in ("paper of deeplab_v1: Chen et al., arXiv:1412.7062", "masks shrunk", "1 step of 2 images",
+                  "crops of 33x33, flip 0.5", "learning rate 0.001, step after 0.333 and 0.667 of the run",
+                  "momentum 0.5", "rate 0.02, weight decay 0: 8 in base.fov.fc8.bias"):
+        assert words in told
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["steps"], config["batch_size"], config["augment"]["crop"]) == (1, 2, [33, 33])
+    assert (config["optim"]["momentum"], config["optim"]["weight_decay"]) == (0.5, 5e-4)
 
 
 def test_precision_is_chosen_and_kept(tinyseg, tmp_path):

@@ -51,3 +51,18 @@ def test_the_focal_loss_weighs_classes():
     value = build_loss("focal", weights)(x, data)
     assert value.item() == pytest.approx(F.focal_loss(x, data.masks, alpha=weights).item(), rel=1e-6)
     assert value.item() != pytest.approx(F.focal_loss(x, data.masks).item(), rel=1e-3)
+
+
+def test_a_summed_loss_does_not_depend_on_the_batch():
+    """As Caffe has it: summed over pixels, averaged over images."""
+    x, data = scores(2, 3, 4, 5), batch(2, 4, 5)
+    total = F.cross_entropy(x, data.masks, reduction="sum").item()
+    assert build_loss("ce", reduction="sum")(x, data).item() == pytest.approx(total / 2, rel=1e-12)
+    assert total / 2 == pytest.approx(build_loss("ce")(x, data).item() * 4 * 5, rel=1e-12)
+
+
+def test_hard_pixels_of_every_score():
+    one, other, data = scores(2, 3, 9, 12), scores(2, 3, 9, 12, seed=1), batch(2, 9, 12)
+    value = build_loss("ohem", ohem_threshold=0.4, ohem_min_kept=0.1)((Scored("out", one), Scored("aux", other)), data)
+    expected = sum(F.ohem_cross_entropy(x, data.masks, 0.4, 0.1).item() for x in (one, other))
+    assert value.item() == pytest.approx(expected, rel=1e-12)

@@ -26,11 +26,13 @@ from tinyseg.training import (
 
 
 def small(**changes):
-    """Everything that could break exactness: shuffling, augmentation, dropout, momentum, accumulation, warm-up."""
+    """Everything that could break exactness: shuffling, augmentation, dropout, momentum, groups, accumulation,
+    warm-up."""
     values = {"data": DataConfig(count=10, val_count=2, size=(32, 32)),
               "augment": AugmentConfig(flip=0.5, rotate=10, color=0.3, crop=(24, 24)),
               "model": ModelConfig("unet", {"base_channels": 4, "depth": 2, "dropout": 0.3}),
-              "optim": OptimConfig("adamw", learning_rate=1e-2, warmup=3, clip_norm=1.0),
+              "optim": OptimConfig("adamw", learning_rate=1e-2, warmup=3, clip_norm=1.0,
+                                   groups=("^outc:lr=10", "bias$:lr=2,decay=0")),
               "steps": 12, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "checkpoint_every": 2}
     return Config(**(values | changes))
 
@@ -147,6 +149,19 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(tmp_path)
 def test_a_run_is_not_overwritten_unasked(whole):
     with pytest.raises(TrainingError, match="--resume"):
         train(small(), whole)
+
+
+def test_one_run_at_a_time_in_a_folder(whole, tmp_path):
+    class Second(Listener):
+        """Tries to train in the same folder while the first run is at it."""
+
+        def stepped(self, row, best):
+            for start in (lambda: train(small(), tmp_path, overwrite=True), lambda: resume(tmp_path)):
+                with pytest.raises(TrainingError, match="another process is training there"):
+                    start()
+
+    train(small(), tmp_path, Second())
+    assert_same_end(whole, tmp_path)
 
 
 def test_resume_without_a_run(tmp_path):

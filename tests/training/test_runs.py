@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinyseg.data import StreetScenes
-from tinyseg.errors import CheckpointError, ShapeError
+from tinyseg.errors import ArgumentError, CheckpointError, ShapeError
 from tinyseg.inference import Predictor
 from tinyseg.training import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, train
 
@@ -17,7 +17,7 @@ def losses(folder):
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("loss", ["ce", "dice", "ce+dice", "focal"])
+@pytest.mark.parametrize("loss", ["ce", "ohem", "dice", "ce+dice", "focal"])
 def test_every_loss_falls(tmp_path, loss):
     train(Config(DataConfig(count=4, val_count=1, size=(32, 32)), AugmentConfig(flip=0),
                  ModelConfig("unet", {"base_channels": 4, "depth": 2}), OptimConfig(learning_rate=1e-2, loss=loss),
@@ -45,6 +45,32 @@ def test_balanced_classes_and_folders(tmp_path):
                           epochs=2, batch_size=2), tmp_path / "run")
     assert result.steps == 4
     assert Predictor.load(tmp_path / "run").evaluate(StreetScenes(1, (32, 48))).confusion.pixels
+
+
+def test_a_summed_loss_takes_a_smaller_rate(tmp_path):
+    """As FCN: of some 1,000 pixels, so that 1e-5 is a rate of 1e-2 for the mean."""
+    train(Config(DataConfig(count=4, val_count=1, size=(32, 32)), AugmentConfig(flip=0),
+                 ModelConfig("unet", {"base_channels": 4, "depth": 2, "norm": None}),
+                 OptimConfig("sgd", 1e-5, momentum=0.9, reduction="sum", schedule="constant"), steps=12, batch_size=1),
+          tmp_path)
+    values = losses(tmp_path)
+    assert np.mean(values[-4:]) < np.mean(values[:4])
+    assert values[0] > 100
+
+
+def test_fcns_begin_with_coarser_ones(tmp_path):
+    def config(name, init=None):
+        return Config(DataConfig(count=2, val_count=1, size=(32, 32)), AugmentConfig(flip=0),
+                      ModelConfig(name, {"hidden": 4}, init), OptimConfig(learning_rate=1e-4), steps=1, batch_size=1)
+
+    train(config("fcn32s"), tmp_path / "32")
+    train(config("fcn16s", str(tmp_path / "32")), tmp_path / "16")
+    coarse, fine = (Predictor.load(tmp_path / run / "last.safetensors").model for run in ("32", "16"))
+    for name, p in coarse.named_parameters():
+        if not name.startswith("upscore"):           # one step of Adam later
+            np.testing.assert_allclose(dict(fine.named_parameters())[name].data, p.data, atol=2e-4)
+    with pytest.raises(ArgumentError, match="stride 8 from stride 32"):
+        train(config("fcn8s", str(tmp_path / "32")), tmp_path / "8")
 
 
 def test_a_size_is_refused_before_anything_is_written(tmp_path):

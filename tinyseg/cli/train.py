@@ -15,8 +15,11 @@ DATA, NET, AUGMENT, OPTIM, RUN = "Data", "Net", "Augmentation", "Loss and optimi
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="The net: [bold]unet[/bold], [bold]deeplab_v3[/bold] ...; "
                                               "[bold]tinyseg models[/bold] lists them.")] = "unet",
+    preset: Annotated[str | None, typer.Option(
+        help="paper: train as the net's paper did, which is then printed; whatever else is given here wins.")] = None,
     # -- data
     images: Annotated[Path | None, typer.Option(help="Folder of training images.", rich_help_panel=DATA)] = None,
     masks: Annotated[Path | None, typer.Option(
@@ -60,15 +63,17 @@ def train(
     norm: Annotated[str | None, typer.Option(help="U-Net: batch, or none.", rich_help_panel=NET)] = None,
     dropout: Annotated[float | None, typer.Option(
         min=0, max=0.95, help="Probability, in nets that have it.", rich_help_panel=NET)] = None,
-    frozen_norm: Annotated[bool, typer.Option(
-        "--frozen-norm", help="Keep batch normalisations as they are, for small batches on trained weights.",
-        rich_help_panel=NET)] = False,
+    frozen_norm: Annotated[bool | None, typer.Option(
+        "--frozen-norm/--trained-norm", rich_help_panel=NET,
+        help="Keep batch normalisations as they are, for small batches on trained weights.")] = None,
     init: Annotated[Path | None, typer.Option(
-        help="Begin with the weights of this run, or checkpoint, of the same net.", rich_help_panel=NET)] = None,
+        help="Begin with the weights of this run, or checkpoint, of the same net; fcn16s may begin with fcn32s, and "
+             "fcn8s with fcn16s.", rich_help_panel=NET)] = None,
     # -- augmentation
     crop: Annotated[str | None, typer.Option(help="Random crops of HxW or N.", rich_help_panel=AUGMENT)] = None,
     scale: Annotated[str | None, typer.Option(
-        help="Random factor of the size, LOW,HIGH.", rich_help_panel=AUGMENT)] = None,
+        help="Random factor of the size, LOW,HIGH; or three factors or more, one of which is chosen.",
+        rich_help_panel=AUGMENT)] = None,
     flip: Annotated[float, typer.Option(
         min=0, max=1, help="Probability of a horizontal flip.", rich_help_panel=AUGMENT)] = 0.5,
     vertical_flip: Annotated[float, typer.Option(
@@ -84,9 +89,19 @@ def train(
     noise: Annotated[float, typer.Option(
         min=0, help="Largest sigma of Gaussian noise, in grey levels.", rich_help_panel=AUGMENT)] = 0.0,
     # -- loss and optimiser
-    loss: Annotated[str, typer.Option(help="ce, dice, ce+dice or focal.", rich_help_panel=OPTIM)] = "ce",
+    loss: Annotated[str, typer.Option(
+        help="ce; ohem: ce of the hard pixels alone; dice, ce+dice or focal.", rich_help_panel=OPTIM)] = "ce",
+    reduction: Annotated[str, typer.Option(
+        help="Of the loss over pixels: mean; or sum over each image, for rates like 1e-10.",
+        rich_help_panel=OPTIM)] = "mean",
+    ohem_threshold: Annotated[float, typer.Option(
+        min=0, max=1, help="Pixels are hard below this probability of their label.", rich_help_panel=OPTIM)] = 0.7,
+    ohem_min_kept: Annotated[float, typer.Option(
+        min=0, max=1, help="Share of the labelled pixels that counts as hard at least.",
+        rich_help_panel=OPTIM)] = 0.0625,
     class_weights: Annotated[str | None, typer.Option(
-        help="balanced, or a number for each class: 1,2.5,1.", rich_help_panel=OPTIM)] = None,
+        help="balanced (1/sqrt of the share of pixels), median-frequency, inverse-log, or a number for each class: "
+             "1,2.5,1.", rich_help_panel=OPTIM)] = None,
     border_weights: Annotated[float, typer.Option(
         min=0, help="Weight w0 of narrow gaps between objects, U-Net's has 10; 0 leaves the map out.",
         rich_help_panel=OPTIM)] = 0.0,
@@ -96,8 +111,20 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate at its height.", rich_help_panel=OPTIM)] = 1e-3,
     momentum: Annotated[float, typer.Option(help="Of sgd and rmsprop; beta1 of adam.", rich_help_panel=OPTIM)] = 0.9,
     weight_decay: Annotated[float, typer.Option(
-        help="On kernels; biases and norms have none.", rich_help_panel=OPTIM)] = 1e-4,
-    schedule: Annotated[str, typer.Option(help="poly, cosine, step or constant.", rich_help_panel=OPTIM)] = "poly",
+        help="Pulls parameters to 0, but for those that --group spares.", rich_help_panel=OPTIM)] = 1e-4,
+    group: Annotated[list[str] | None, typer.Option(
+        metavar="PATTERN:lr=X,decay=Y", rich_help_panel=OPTIM,
+        help="Parameters in whose names the regular expression PATTERN is found learn at X times the rate and Y times "
+             "the decay; may be repeated, and factors multiply: --group '^classifier:lr=10' "
+             "--group 'bias$:lr=2,decay=0'. The default, vectors:decay=0, is that biases and norms do not decay.")
+        ] = None,
+    schedule: Annotated[str, typer.Option(
+        help="poly, cosine, step, exponential or constant.", rich_help_panel=OPTIM)] = "poly",
+    milestones: Annotated[str | None, typer.Option(
+        help="Of step: shares of the run after which the rate falls, 0.67,0.89.", rich_help_panel=OPTIM)] = None,
+    factor: Annotated[float | None, typer.Option(
+        min=0, max=1, help="Of the rate, at each milestone of step (0.1) or after each epoch of exponential (0.995).",
+        rich_help_panel=OPTIM)] = None,
     warmup: Annotated[int, typer.Option(min=0, help="Steps in which the rate rises from 0.",
                                         rich_help_panel=OPTIM)] = 0,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.",
@@ -155,21 +182,36 @@ def train(
         scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=image_size(crop, "crop"), flip=flip,
         vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
     options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up, "norm": norm,
-               "dropout": dropout, "frozen_norm": frozen_norm or None}
+               "dropout": dropout, "frozen_norm": frozen_norm}
     options = {name: value for name, value in options.items() if value is not None} | net_options(option)
     if options.get("norm") == "none":
         options["norm"] = None
+    optional = {"groups": tuple(group) if group else None, "milestones": _numbers(milestones, "milestones")}
     optim = training.OptimConfig(
         optimizer=optimizer, learning_rate=lr, momentum=momentum, weight_decay=weight_decay, schedule=schedule,
-        warmup=warmup, clip_norm=clip_norm, loss=loss, label_smoothing=label_smoothing,
-        class_weights=class_weights if class_weights == "balanced" else _numbers(class_weights, "class-weights"),
-        border_weights=border_weights)
+        factor=factor, warmup=warmup, clip_norm=clip_norm, loss=loss, reduction=reduction,
+        ohem_threshold=ohem_threshold, ohem_min_kept=ohem_min_kept, label_smoothing=label_smoothing,
+        class_weights=_class_weights(class_weights), border_weights=border_weights,
+        **{name: value for name, value in optional.items() if value is not None})
     config = training.Config(
         data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
         batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every,
         checkpoint_every=checkpoint_every, tile=tile, workers=workers, seed=seed, precision=precision)
+    progress = ProgressBar()
+    if preset:
+        chosen = training.preset(preset, model)
+        config = training.with_preset(config, chosen, keep=_given(context))
+        for line in (f"{preset} of {model}: {chosen.source}", *chosen.remarks):
+            progress.told(line)
     with running(out):
-        print_outcome(training.train(config, out, ProgressBar(), overwrite))
+        print_outcome(training.train(config, out, progress, overwrite))
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The fields of the configuration that the command line sets."""
+    named = {"lr": "learning_rate", "group": "groups"}
+    return {named.get(name, name) for name in context.params
+            if context.get_parameter_source(name).name != "DEFAULT"}
 
 
 def _text(path: Path | None) -> str | None:
@@ -190,14 +232,26 @@ def image_size(value: str | None, name: str, square: bool = True) -> tuple[int, 
     return (numbers[0], numbers[-1]) if square or len(numbers) == 2 else numbers[0]
 
 
-def _numbers(value: str | None, name: str, count: int | None = None) -> tuple[float, ...] | None:
+def _class_weights(value: str | None) -> str | tuple[float, ...] | None:
+    from tinyseg.training.balance import RULES
+    if value in RULES:
+        return value
+    try:
+        return _numbers(value, "class-weights")
+    except ArgumentError as error:
+        raise ArgumentError(f"--class-weights {value}: needs {', '.join(RULES)}, or numbers with commas between, one "
+                            "for each class") from error
+
+
+def _numbers(value: str | None, name: str, least: int = 1) -> tuple[float, ...] | None:
+    """Numbers with commas between, `least` of them or more."""
     if value is None:
         return None
     try:
         numbers = tuple(float(n) for n in value.split(","))
     except ValueError:
         numbers = ()
-    if not numbers or (count is not None and len(numbers) != count):
-        raise ArgumentError(f"--{name} {value}: needs {count or 'some'} numbers with commas between, for example "
-                            + ",".join(["0.5", "2.0", "1.0"][:count]))
+    if len(numbers) < least:
+        raise ArgumentError(f"--{name} {value}: needs {least} numbers or more with commas between, for example "
+                            + ",".join(["0.5", "0.75"][:least]))
     return numbers

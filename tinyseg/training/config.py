@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyseg.errors import ArgumentError, DataError
+from tinyseg.optim import GroupRule
+from tinyseg.optim.named import MILESTONES
 from tinyseg.precision import LEVELS
 
 __all__ = ["AugmentConfig", "Config", "DataConfig", "ModelConfig", "OptimConfig"]
@@ -67,14 +69,15 @@ class DataConfig(_Values):
 class AugmentConfig(_Values):
     """Random changes of training images and masks together, in this order; 0 or None leaves one out.
 
-    scale     (low, high) factor of the size          rotate    degrees to either side
+    scale     (low, high) factor of the size, or three factors or more of which one is chosen
+    rotate    degrees to either side
     elastic   sigma of elastic deformation in pixels  crop      (H, W) of the random crop
     flip      probability of a horizontal flip        vertical_flip    of a vertical one
     rotate90  quarter turns                           color     strength of brightness, contrast, saturation
     noise     largest sigma of Gaussian noise, in grey levels
     """
 
-    scale: tuple[float, float] | None = None
+    scale: tuple[float, ...] | None = None
     rotate: float = 0.0
     elastic: float = 0.0
     crop: tuple[int, int] | None = None
@@ -89,7 +92,8 @@ class AugmentConfig(_Values):
 class ModelConfig(_Values):
     """A name in `tinyseg.models` and its options.
 
-    init    a run's folder, or a checkpoint, of the same net: training begins with its weights and normalisation
+    init    a run's folder, or a checkpoint, of the same net, or of the FCN of twice the stride: training begins with
+            its weights and normalisation
     """
 
     name: str = "unet"
@@ -102,11 +106,18 @@ class OptimConfig(_Values):
     """How parameters change.
 
     optimizer   "sgd", "adam", "adamw", "rmsprop"
-    schedule    "constant", "step", "poly", "cosine": the factor of the learning rate over the run
+    groups      what parameters of some names multiply the rate and the decay by, "PATTERN:lr=FACTOR,decay=FACTOR" each:
+                see `tinyseg.optim.GroupRule`
+    schedule    "constant", "step", "poly", "cosine", "exponential": the factor of the learning rate over the run
+    milestones, factor    of "step" and "exponential": see `tinyseg.optim.build_schedule`
     warmup      steps over which it rises from 0
     clip_norm   largest norm of the whole gradient, None for no limit
-    loss        "ce" cross-entropy, "dice", "ce+dice", "focal"
-    class_weights    None, "balanced" (1/sqrt of the class's share of the training pixels), or numbers
+    loss        "ce" cross-entropy, "ohem" of the hard pixels alone, "dice", "ce+dice", "focal"
+    reduction   "mean" over the pixels, or "sum" over those of each image (the mean of the images), where the learning
+                rate is smaller by the number of pixels
+    ohem_threshold, ohem_min_kept    which pixels are hard: see `functional.ohem_cross_entropy`
+    class_weights    None, numbers, or a rule of `tinyseg.training.balance`: "balanced", "median-frequency",
+                     "inverse-log"
     border_weights   U-Net's weight map, w0 at narrow gaps between objects of class > 0; 0 for none
     """
 
@@ -114,10 +125,16 @@ class OptimConfig(_Values):
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    groups: tuple[str, ...] = ("vectors:decay=0",)
     schedule: str = "poly"
+    milestones: tuple[float, ...] = MILESTONES
+    factor: float | None = None
     warmup: int = 0
     clip_norm: float | None = None
     loss: str = "ce"
+    reduction: str = "mean"
+    ohem_threshold: float = 0.7
+    ohem_min_kept: float = 1 / 16
     label_smoothing: float = 0.0
     class_weights: Any = None
     border_weights: float = 0.0
@@ -129,6 +146,20 @@ class OptimConfig(_Values):
             if getattr(self, name):
                 raise ArgumentError(f"{name} {getattr(self, name)} with loss {self.loss!r}, which has no place for it; "
                                     "leave it out, or use ce or ce+dice")
+        if self.reduction not in ("mean", "sum"):
+            raise ArgumentError(f"reduction {self.reduction!r}; legal: mean, sum")
+        if self.reduction == "sum" and "dice" in self.loss:
+            raise ArgumentError(f"reduction sum with loss {self.loss!r}: Dice is no sum over pixels; use mean, or ce, "
+                                "ohem or focal")
+        if not self.milestones or not all(0 < share < 1 for share in self.milestones):
+            raise ArgumentError(f"milestones {self.milestones}: needs shares of the run, 0 < share < 1, "
+                                "for example 0.33,0.67")
+        if self.factor is not None and not 0 <= self.factor <= 1:
+            raise ArgumentError(f"factor {self.factor}: needs 0 <= factor <= 1")
+        self.group_rules()                           # what cannot be read should be told now
+
+    def group_rules(self) -> list[GroupRule]:
+        return [GroupRule.parse(text) for text in self.groups]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
 from tinyseg.data import (
     IGNORE,
     BorderWeights,
@@ -25,11 +23,10 @@ from tinyseg.data import (
     VOCDataset,
     split,
 )
-from tinyseg.errors import ArgumentError, DataError
-from tinyseg.inference import ahead
+from tinyseg.errors import ArgumentError
 from tinyseg.training.config import AugmentConfig, DataConfig
 
-__all__ = ["augmentation", "class_weights", "open_data"]
+__all__ = ["augmentation", "open_data"]
 
 
 MEMORY = 1 << 30                                     # bytes of samples kept, for each data set
@@ -104,7 +101,7 @@ _OPENERS = {"folder": _open_folder, "voc": _open_voc, "street": _open_street}
 def augmentation(config: AugmentConfig, border_weights: float = 0.0) -> Compose:
     """The random transforms of a configuration, in its order."""
     steps = [
-        config.scale and RandomScale(*config.scale),
+        config.scale and _scale(tuple(config.scale)),
         config.rotate and Rotate(config.rotate),
         config.elastic and ElasticDeformation(config.elastic),
         config.crop and RandomCrop(tuple(config.crop)),
@@ -118,17 +115,8 @@ def augmentation(config: AugmentConfig, border_weights: float = 0.0) -> Compose:
     return Compose(*(step for step in steps if step))
 
 
-def class_weights(dataset: Dataset) -> np.ndarray:
-    """One weight for each class: 1/sqrt of its share of the labelled pixels, with mean 1 over the classes found."""
-    counts = np.zeros(256, np.int64)
-    for sample in ahead(dataset):
-        counts += np.bincount(sample.mask.ravel(), minlength=256)
-    counts = counts[:len(dataset.classes)]
-    if not counts.any():
-        raise DataError("class weights: no labelled pixel in the training masks; all are 255")
-    weights = np.zeros(len(counts))
-    weights[counts > 0] = 1 / np.sqrt(counts[counts > 0] / counts.sum())
-    return (weights / weights[counts > 0].mean()).astype(np.float32)
+def _scale(factors: tuple[float, ...]) -> RandomScale:
+    return RandomScale(*factors) if len(factors) == 2 else RandomScale(choices=factors)
 
 
 def _legal(what: str, value: str, known) -> str:

@@ -13,28 +13,37 @@ from tinyseg.models.segmenter import Scored
 
 __all__ = ["build_loss", "shrunk"]
 
-NAMES = ("ce", "dice", "ce+dice", "focal")
+NAMES = ("ce", "ohem", "dice", "ce+dice", "focal")
 
 
-def build_loss(name: str, weights: np.ndarray | None = None,
-               label_smoothing: float = 0.0) -> Callable[[Tensor | Sequence[Scored], Batch], Tensor]:
+def build_loss(name: str, weights: np.ndarray | None = None, label_smoothing: float = 0.0, reduction: str = "mean",
+               ohem_threshold: float = 0.7, ohem_min_kept: float = 1 / 16,
+               ) -> Callable[[Tensor | Sequence[Scored], Batch], Tensor]:
     """A function of what a net gives in training mode, and a Batch.
 
     Logits (N, classes, H, W) that are smaller than the masks (unpadded nets) are judged by the masks' centre.  Of
-    `Scored`, the sum of the weighted losses counts, each by masks shrunk to its size.
+    `Scored`, the sum of the weighted losses counts, each by masks shrunk to its size.  With reduction "sum" the loss is
+    a sum over the pixels of an image, and the mean of these sums over the batch, as Caffe has it.
     """
     if name not in NAMES:
         raise ArgumentError(f"loss {name!r}: legal: {', '.join(NAMES)}")
     weight = None if weights is None else Tensor(np.asarray(weights, np.float32))
 
     def compare(scores: Tensor, masks: np.ndarray, pixel_weights: np.ndarray | None) -> Tensor:
-        if name == "focal":
-            return F.focal_loss(scores, masks, alpha=weight, ignore_index=IGNORE)
+        common = {"ignore_index": IGNORE, "reduction": reduction}
         if name == "dice":
             return F.dice_loss(scores, masks, ignore_index=IGNORE)
-        entropy = F.cross_entropy(scores, masks, weight=weight, ignore_index=IGNORE, pixel_weight=pixel_weights,
-                                  label_smoothing=label_smoothing)
-        return entropy if name == "ce" else entropy + F.dice_loss(scores, masks, ignore_index=IGNORE)
+        if name == "focal":
+            value = F.focal_loss(scores, masks, alpha=weight, **common)
+        elif name == "ohem":
+            value = F.ohem_cross_entropy(scores, masks, ohem_threshold, ohem_min_kept, weight=weight,
+                                         pixel_weight=pixel_weights, label_smoothing=label_smoothing, **common)
+        else:
+            value = F.cross_entropy(scores, masks, weight=weight, pixel_weight=pixel_weights,
+                                    label_smoothing=label_smoothing, **common)
+        if name == "ce+dice":
+            return value + F.dice_loss(scores, masks, ignore_index=IGNORE)
+        return value / len(scores) if reduction == "sum" else value
 
     def loss(output: Tensor | Sequence[Scored], batch: Batch) -> Tensor:
         if isinstance(output, Tensor):

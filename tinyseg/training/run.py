@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,21 @@ import numpy as np
 
 import tinyseg
 from tinyseg import models, optim
-from tinyseg.checkpoint import load_checkpoint, split_prefix
+from tinyseg.checkpoint import load_checkpoint
 from tinyseg.data import DataLoader, Dataset, Normalize, normalization_of
 from tinyseg.errors import ArgumentError, CheckpointError, TrainingError, about
-from tinyseg.files import replacing
+from tinyseg.files import claimed, replacing
 from tinyseg.inference import Predictor, checkpoint_of, description
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
+from tinyseg.models.fcn import FCN
 from tinyseg.models.heads import ImagePooling
+from tinyseg.nn import Module
 from tinyseg.precision import float32_matmul_precision
-from tinyseg.training.config import Config, OptimConfig
-from tinyseg.training.data import augmentation, class_weights, open_data
+from tinyseg.training.balance import class_weights
+from tinyseg.training.config import Config
+from tinyseg.training.data import augmentation, open_data
 from tinyseg.training.loss import build_loss
+from tinyseg.training.plan import plan
 from tinyseg.training.report import write_run_report
 from tinyseg.training.trainer import BEST, LAST, Listener, Trainer
 
@@ -42,11 +48,37 @@ class Result:
 
 def train(config: Config, folder: str | Path, listener: Listener | None = None, overwrite: bool = False) -> Result:
     """Start a run in `folder`, which must not hold one yet unless `overwrite`.  Raises TinysegError."""
-    folder = Path(folder)
+    with _claimed(Path(folder)) as folder:
+        return _train(config, folder, listener or Listener(), overwrite)
+
+
+def resume(folder: str | Path, listener: Listener | None = None) -> Result:
+    """Go on with the run in `folder` from its last checkpoint, to the weights it would have had uninterrupted."""
+    with _claimed(Path(folder)) as folder:
+        config = Config.read(folder / "config.json")
+        listener = listener or Listener()
+        if not (folder / LAST).exists():             # killed before the first checkpoint
+            return _train(config, folder, listener, overwrite=False)
+        checkpoint = load_checkpoint(folder / LAST)
+        trainer, validation = _prepare(config, folder, listener, checkpoint)
+        listener.told(f"resuming {folder} after step {trainer.step} of {trainer.total}")
+        return _finish(config, trainer, validation, listener)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[Path]:
+    """One run at a time in a folder: two would write the same files."""
+    with claimed(folder) as alone:
+        if not alone:
+            raise TrainingError(f"{folder}: another process is training there; wait for it, stop it, or name another "
+                                "folder with --out")
+        yield folder
+
+
+def _train(config: Config, folder: Path, listener: Listener, overwrite: bool) -> Result:
     if not overwrite and (folder / LAST).exists():
         raise TrainingError(f"{folder}: already holds a run; resume it with --resume, replace it with --overwrite, "
                             "or name another folder with --out")
-    listener = listener or Listener()
     trainer, validation = _prepare(config, folder, listener, None)
     for name in (BEST, LAST, "report.html"):         # of an earlier run; nothing of it may pass for this one's
         (folder / name).unlink(missing_ok=True)
@@ -55,20 +87,8 @@ def train(config: Config, folder: str | Path, listener: Listener | None = None, 
     return _finish(config, trainer, validation, listener)
 
 
-def resume(folder: str | Path, listener: Listener | None = None) -> Result:
-    """Go on with the run in `folder` from its last checkpoint, to the weights it would have had uninterrupted."""
-    folder = Path(folder)
-    config = Config.read(folder / "config.json")
-    listener = listener or Listener()
-    if not (folder / LAST).exists():                 # killed before the first checkpoint
-        return train(config, folder, listener)
-    checkpoint = load_checkpoint(folder / LAST)
-    trainer, validation = _prepare(config, folder, listener, checkpoint)
-    listener.told(f"resuming {folder} after step {trainer.step} of {trainer.total}")
-    return _finish(config, trainer, validation, listener)
-
-
 def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) -> tuple[Trainer, Dataset]:
+    recipe = config.optim
     training, validation = open_data(config.data, listener.told)
     classes = tuple(training.classes)
     channels = config.data.channels
@@ -88,12 +108,12 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
         normalize = _start_from(checkpoint_of(config.model.init), model)
     else:
         normalize = normalization_of(training)
-    loader = DataLoader(training, config.batch_size, augmentation(config.augment, config.optim.border_weights),
+    loader = DataLoader(training, config.batch_size, augmentation(config.augment, recipe.border_weights),
                         seed=config.seed, workers=config.workers, normalize=normalize,
                         drop_last=len(training) >= config.batch_size)
-    weights = config.optim.class_weights
-    if weights == "balanced":
-        weights = class_weights(training)
+    weights = recipe.class_weights
+    if isinstance(weights, str):
+        weights = class_weights(training, weights)
     elif weights is not None and len(weights) != len(classes):
         raise ArgumentError(f"class weights: {len(weights)} numbers for {len(classes)} classes; needs one for each")
     epoch = max(1, len(loader) // config.accumulate)                     # steps
@@ -101,28 +121,37 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     evaluate_every = config.evaluate_every or epoch
     palette = np.asarray(training.palette)
     predictor = Predictor(model, channels, classes, palette, normalize, config.tile)
-    optimizer = _optimizer(config.optim, model)
+    groups = optim.parameter_groups(model.named_parameters(), recipe.group_rules())
+    optimizer = optim.build(recipe.optimizer, [g.options(recipe.learning_rate, recipe.weight_decay) for g in groups],
+                            recipe.learning_rate, recipe.momentum)
 
     def validate():
         listener.evaluating(len(validation))
         return predictor.evaluate(validation)
 
     trainer = Trainer(
-        model, build_loss(config.optim.loss, weights, config.optim.label_smoothing), optimizer,
-        optim.build_schedule(config.optim.schedule, total, config.optim.warmup), loader, validate, folder, total,
+        model, build_loss(recipe.loss, weights, recipe.label_smoothing, recipe.reduction, recipe.ohem_threshold,
+                          recipe.ohem_min_kept),
+        optimizer, optim.build_schedule(recipe.schedule, total, recipe.warmup, epoch, recipe.milestones, recipe.factor),
+        loader, validate, folder, total,
         description(config.model.name, channels, config.model.options, classes, palette, normalize),
-        evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, config.optim.clip_norm, listener)
+        evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, recipe.clip_norm, listener)
     if checkpoint:
         trainer.restore(*checkpoint)
+    for line in plan(config, model, groups, total, epoch):
+        listener.told(line)
     return trainer, validation
 
 
-def _start_from(path: Path, model: Any) -> Normalize:
+def _start_from(path: Path, model: Module) -> Normalize:
     """Give `model` the weights of another run's checkpoint, which were learned under the normalisation returned."""
-    state, metadata = load_checkpoint(path)
+    other = Predictor.load(path)
     with about(str(path)):
-        model.load_state_dict(split_prefix(state, "optimizer")[1])
-    return _normalization(metadata, path)
+        if isinstance(model, FCN) and isinstance(other.model, FCN) and other.model.stride != model.stride:
+            model.load_coarser(other.model)
+        else:
+            model.load_state_dict(other.model.state_dict())
+    return other.normalize
 
 
 def _normalization(metadata: Any, path: Path) -> Normalize:
@@ -130,14 +159,6 @@ def _normalization(metadata: Any, path: Path) -> Normalize:
         return Normalize(*(tuple(metadata["normalize"][key]) for key in ("mean", "std")))
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: no checkpoint of a tinyseg run ({error}); start a new run") from error
-
-
-def _optimizer(config: OptimConfig, model: Any) -> optim.Optimizer:
-    """Weight decay pulls at kernels and matrices only: on a bias or a scale it would change what a layer can say."""
-    parameters = list(model.parameters())
-    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}]
-    return optim.build(config.optimizer, [g for g in groups if g["params"]], config.learning_rate, config.momentum)
 
 
 def _finish(config: Config, trainer: Trainer, validation: Dataset, listener: Listener) -> Result:
