@@ -1,16 +1,18 @@
-"""One image through a net: whole, or in tiles that overlap and whose outer part is mirrored.
+"""One image through a net: whole, or in windows that overlap, each of which answers for its inner part.
 
-The overlap-tile strategy of U-Net (Ronneberger et al. 2015, figure 2): every output tile is computed from an input tile
-that is larger by a margin on all sides, and beyond the image's border the image is mirrored.  A net of valid
-convolutions needs its margin; a padded net has margin 0 for the whole image, and any overlap in tiles.
+A net of valid convolutions answers for less than it sees.  Its windows reach over the image's border, beyond which the
+image is mirrored (the overlap-tile strategy of U-Net, Ronneberger et al. 2015, figure 2).  A padded net pads at the
+border of what it is given, so its windows slide inside the image: at the image's own border an answer is that of the
+whole image, elsewhere it comes from the window in which it lies deepest, at least the overlap away from the edge.
+Every pixel is answered for once.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Any
+from itertools import product, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,34 +25,63 @@ from tinyseg.nn import Module
 __all__ = ["Tiling", "centre", "probabilities"]
 
 
+class Span(NamedTuple):
+    """Along one axis: a window begins at `start`, and its answers count for the pixels first .. last - 1."""
+
+    start: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `output` pixels, each computed from `output` + 2·`margin`."""
+    """Windows that advance by `output` pixels and see `output` + 2·`margin`.
+
+    mirrored    they reach over the image's border by the margin; else they stay inside an image that is larger
+    """
 
     output: tuple[int, int]
     margin: tuple[int, int]
+    mirrored: bool = True
 
     @classmethod
     def plan(cls, model: Module, size: tuple[int, int], tile: int | tuple[int, int] | None = None,
              overlap: int = 32) -> Tiling:
         """For an image of `size`.
 
-        tile      size of the input tiles; by default the legal size that covers the image: itself for most nets, for a
+        tile      size of the windows; by default the legal size that covers the image: itself for most nets, for a
                   valid net at most 572
-        overlap   pixels that a padded net's tiles share with what lies around them on each side
+        overlap   pixels at a window's edge, inside the image, for which a padded net does not answer
         """
-        shrinks = getattr(model, "padding", "same") == "valid"
-        if tile is None and not shrinks:
-            legal = getattr(model, "legal_sizes", range(1, sys.maxsize))
-            return cls(tuple(_above(legal, n) for n in size), (0, 0))
-        inputs = pair(tile, "tile") if tile is not None else tuple(_covering(model, n) for n in size)
-        if shrinks:
+        if getattr(model, "padding", "same") == "valid":
+            inputs = pair(tile, "tile") if tile is not None else tuple(_covering(model, n) for n in size)
             output = model.output_size(inputs)
-        else:
-            output = tuple(n - 2 * overlap for n in inputs)
-            if min(output) < 1:
-                raise ArgumentError(f"tile {inputs} with overlap {overlap}: needs tile > 2·overlap = {2 * overlap}")
-        return cls(output, tuple((i - o) // 2 for i, o in zip(inputs, output, strict=True)))
+            return cls(output, tuple((i - o) // 2 for i, o in zip(inputs, output, strict=True)))
+        legal = getattr(model, "legal_sizes", range(1, sys.maxsize))
+        inputs = size if tile is None else pair(tile, "tile")
+        if tile is not None and min(inputs) <= 2 * overlap:
+            raise ArgumentError(f"tile {inputs} with overlap {overlap}: needs tile > 2·overlap = {2 * overlap}")
+        whole = [n <= window for n, window in zip(size, inputs, strict=True)]
+        return cls(tuple(_above(legal, n) if fits else window - 2 * overlap
+                         for n, window, fits in zip(size, inputs, whole, strict=True)),
+                   tuple(0 if fits else overlap for fits in whole), mirrored=False)
+
+    def spans(self, size: tuple[int, int]) -> tuple[list[Span], list[Span]]:
+        """Of the rows, and of the columns, of an image of `size`: together they count each pixel once."""
+        rows, columns = (_mirrored(n, o, m) if self.mirrored or n <= o + 2 * m else _inside(n, o, m)
+                         for n, o, m in zip(size, self.output, self.margin, strict=True))
+        return rows, columns
+
+
+def _mirrored(n: int, output: int, margin: int) -> list[Span]:
+    return [Span(first - margin, first, min(first + output, n)) for first in range(0, n, output)]
+
+
+def _inside(n: int, output: int, margin: int) -> list[Span]:
+    window = output + 2 * margin
+    starts = [*range(0, n - window, output), n - window]
+    ends = [*(start + window - margin for start in starts[:-1]), n]
+    return [Span(start, first, last) for start, first, last in zip(starts, [0, *ends], ends, strict=False)]
 
 
 def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] | None = None,
@@ -63,23 +94,27 @@ def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] 
     """
     size = image.shape[1:]
     tiling = Tiling.plan(model, size, tile, overlap)
-    (t_h, t_w), (m_h, m_w) = tiling.output, tiling.margin
-    rows, columns = range(0, size[0], t_h), range(0, size[1], t_w)
-    mirrored = np.pad(image, ((0, 0), (m_h, m_h + len(rows) * t_h - size[0]),
-                              (m_w, m_w + len(columns) * t_w - size[1])), mode="reflect")
+    window = [o + 2 * m for o, m in zip(tiling.output, tiling.margin, strict=True)]
+    axes = tiling.spans(size)
+    pads = [(max(0, -spans[0].start), max(0, spans[-1].start + w - n))
+            for spans, w, n in zip(axes, window, size, strict=True)]
+    mirrored = np.pad(image, ((0, 0), *pads), mode="reflect")
     result: Any = None
     was_training = model.training
     model.eval()
     try:
         with no_grad():
-            for y in rows:
-                for x in columns:
-                    part = mirrored[None, :, y:y + t_h + 2 * m_h, x:x + t_w + 2 * m_w]
-                    scores = softmax(model(Tensor(np.ascontiguousarray(part))), dim=1)._array[0]
-                    inner = centre(scores, tiling.output)[:, :size[0] - y, :size[1] - x]
-                    if result is None:
-                        result = np.empty((len(inner), *size), np.float32)
-                    result[:, y:y + t_h, x:x + t_w] = inner
+            for at in product(*axes):                # (rows, columns)
+                part = tuple(slice(span.start + pad[0], span.start + pad[0] + w)
+                             for span, pad, w in zip(at, pads, window, strict=True))
+                scores = softmax(model(Tensor(np.ascontiguousarray(mirrored[(None, slice(None), *part)]))), dim=1)
+                answer = scores._array[0]
+                if result is None:
+                    result = np.empty((len(answer), *size), np.float32)
+                inner = tuple(slice(span.first - span.start - (w - n) // 2, span.last - span.start - (w - n) // 2)
+                              for span, w, n in zip(at, window, answer.shape[1:], strict=True))
+                counted = tuple(slice(span.first, span.last) for span in at)
+                result[(slice(None), *counted)] = answer[(slice(None), *inner)]
     finally:
         model.train(was_training)
     return result
