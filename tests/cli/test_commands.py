@@ -83,6 +83,23 @@ def test_predict_in_tiles(tinyseg, run, street, tmp_path):
     assert read_mask(tmp_path / "predictions" / "street_00003_mask.png").shape == (32, 48)
 
 
+def test_several_sizes_and_the_mirror(tinyseg, run, street, tmp_path):
+    """Averaged probabilities are more careful: their cross-entropy is no larger than the mean of those averaged."""
+    def surprise(*options):
+        return json.loads(tinyseg("evaluate", run, *options, "--json").stdout)["cross_entropy"]
+
+    flipped = surprise("--flip")
+    assert flipped == surprise("--views", "flip") != surprise()
+    parts = [surprise("--scales", scale) for scale in ("0.75", "1", "1.25")]
+    assert surprise("--scales", "0.75,1,1.25") <= np.mean(parts)
+    tinyseg("predict", run, street / "images" / "street_00003.png", "--scales", "0.5,1", "--flip")
+    assert read_mask(tmp_path / "predictions" / "street_00003_mask.png").shape == (32, 48)
+    assert "--scales big: needs numbers" in wrong(tinyseg, "evaluate", run, "--scales", "big")
+    assert "above 0" in wrong(tinyseg, "evaluate", run, "--scales", "0")
+    assert re.search(r"scale 0\.05: .*size 2 in [HW]: needs at least 4", wrong(tinyseg, "evaluate", run, "--scales",
+                                                                              "0.05"))
+
+
 def test_resume_goes_on(tinyseg, run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     assert "4 steps" in tinyseg("train", "--resume", "--out", "copy").stdout

@@ -7,8 +7,8 @@ import typer
 
 from tinyseg.cli.crf_settings import settings_path
 from tinyseg.cli.evaluate import labelled_data
-from tinyseg.cli.options import IgnoreValue, Images, MaskEncoding, Masks, Run, Tile, Views
-from tinyseg.errors import ArgumentError, DataError
+from tinyseg.cli.options import IgnoreValue, Images, MaskEncoding, Masks, Run, Tile, Views, numbers
+from tinyseg.errors import DataError
 
 if TYPE_CHECKING:
     from tinyseg.crf import Score
@@ -47,7 +47,7 @@ def crf(
     from tinyseg.crf import grid, search, write_settings
     from tinyseg.data import Subset
     from tinyseg.inference import Predictor, ahead
-    crfs = grid(*(_numbers(name, text) for name, text in (
+    crfs = grid(*(numbers(text, name) for name, text in (
         ("weight", weight), ("sigma-xy", sigma_xy), ("sigma-color", sigma_color), ("smooth-weight", smooth_weight),
         ("smooth-sigma", smooth_sigma))), iterations=iterations)
     predictor = Predictor.load(run, tile, views=views)
@@ -74,13 +74,6 @@ def crf(
         print(f"best: {settings_path(run)}, pictures: {folder / 'crf.png'}")
     else:
         print(f"none is better than no CRF, so no crf.json is written; pictures of the best: {folder / 'crf.png'}")
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise ArgumentError(f"--{name} {text!r}: needs numbers with commas between, such as 3,6,10") from None
 
 
 def _print_table(before: "Score", scores: "list[Score]") -> None:

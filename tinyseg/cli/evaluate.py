@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyseg.cli.crf_settings import crf_of
-from tinyseg.cli.options import IgnoreValue, Images, MaskEncoding, Masks, Precision, Run, Tile, Views
+from tinyseg.cli.options import (
+    Flip,
+    IgnoreValue,
+    Images,
+    MaskEncoding,
+    Masks,
+    Precision,
+    Run,
+    Scales,
+    Tile,
+    Views,
+    looks,
+)
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import set_float32_matmul_precision
 
@@ -26,6 +38,8 @@ def evaluate(
     mask_encoding: MaskEncoding = "auto",
     tile: Tile = None,
     views: Views = "one",
+    flip: Flip = False,
+    scales: Scales = "1",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
     precision: Precision = "high",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -33,7 +47,7 @@ def evaluate(
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""
     from tinyseg.inference import Predictor
     set_float32_matmul_precision(precision)
-    predictor = Predictor.load(run, tile, views=views)
+    predictor = Predictor.load(run, tile, **looks(views, flip, scales))
     predictor.crf = crf_of(run) if crf else None
     evaluation = predictor.evaluate(labelled_data(run, predictor, images, masks, ignore_value, mask_encoding))
     c = evaluation.confusion

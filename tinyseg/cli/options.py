@@ -8,8 +8,8 @@ import typer
 
 from tinyseg.errors import ArgumentError
 
-__all__ = ["Classes", "IgnoreValue", "Images", "MaskEncoding", "Masks", "NumClasses", "Options", "Precision", "Run",
-           "Tile", "Views", "class_names", "net_options"]
+__all__ = ["Classes", "Flip", "IgnoreValue", "Images", "MaskEncoding", "Masks", "NumClasses", "Options", "Precision",
+           "Run", "Scales", "Tile", "Views", "class_names", "looks", "net_options", "numbers"]
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images; default: the run's validation set.")]
@@ -20,6 +20,8 @@ MaskEncoding = Annotated[str, typer.Option(help="auto, index, binary or color.")
 Tile = Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")]
 Views = Annotated[str, typer.Option(
     help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average over the image and its mirror: --views flip.")]
+Scales = Annotated[str, typer.Option(help="Average over these factors of the size: 0.5,0.75,1,1.25.")]
 Precision = Annotated[str, typer.Option(help="Of float32 products: highest, high, or medium (bf16), the fastest.")]
 Options = Annotated[list[str] | None, typer.Option(
     "--option", "-o", metavar="NAME=VALUE", rich_help_panel="Net",
@@ -52,3 +54,20 @@ def class_names(value: str | None) -> tuple[str, ...] | None:
         from tinyseg.data import read_classes
         return read_classes(value)
     return tuple(name.strip() for name in value.split(","))
+
+
+def looks(views: str, flip: bool, scales: str) -> dict[str, Any]:
+    """How often an image is looked at, as a Predictor takes it."""
+    return {"views": "flip" if flip and views == "one" else views, "scales": numbers(scales, "scales")}
+
+
+def numbers(value: str, name: str, least: int = 1) -> tuple[float, ...]:
+    """Numbers with commas between, `least` of them or more."""
+    try:
+        found = tuple(float(n) for n in value.split(","))
+    except ValueError:
+        found = ()
+    if len(found) < least:
+        raise ArgumentError(f"--{name} {value}: needs numbers with commas between, {least} or more, for example "
+                            "0.5,0.75")
+    return found

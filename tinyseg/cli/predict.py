@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tinyseg.cli.crf_settings import crf_of
-from tinyseg.cli.options import Precision, Run, Tile, Views
+from tinyseg.cli.options import Flip, Precision, Run, Scales, Tile, Views, looks
 from tinyseg.errors import DataError, about
 from tinyseg.precision import set_float32_matmul_precision
 
@@ -26,6 +26,8 @@ def predict(
     tile: Tile = None,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings.")] = 32,
     views: Views = "one",
+    flip: Flip = False,
+    scales: Scales = "1",
     crf: Annotated[bool, typer.Option("--crf", help="Refine with a CRF: see tinyseg crf.")] = False,
     precision: Precision = "high",
 ) -> None:
@@ -37,7 +39,7 @@ def predict(
     from tinyseg.inference import Predictor
     from tinyseg.inference.output import write_prediction
     set_float32_matmul_precision(precision)
-    predictor = Predictor.load(run, tile, overlap, views)
+    predictor = Predictor.load(run, tile, overlap, **looks(views, flip, scales))
     predictor.crf = crf_of(run) if crf else None
     paths = _images(inputs)
     names = _names(paths)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tinyseg.cli.options import Options, class_names, net_options
+from tinyseg.cli.options import Options, class_names, net_options, numbers
 from tinyseg.cli.outcome import print_outcome, running
 from tinyseg.errors import ArgumentError
 
@@ -179,20 +179,20 @@ def train(
         classes=class_names(classes), num_classes=num_classes, ignore_value=ignore_value, mask_encoding=mask_encoding,
         resize=image_size(resize, "resize", square=False), seed=seed)
     augment = training.AugmentConfig(
-        scale=_numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=image_size(crop, "crop"), flip=flip,
-        vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
+        scale=scale and numbers(scale, "scale", 2), rotate=rotate, elastic=elastic, crop=image_size(crop, "crop"),
+        flip=flip, vertical_flip=vertical_flip, rotate90=rotate90, color=color, noise=noise)
     options = {"base_channels": base_channels, "depth": depth, "padding": padding, "up": up, "norm": norm,
                "dropout": dropout, "frozen_norm": frozen_norm}
     options = {name: value for name, value in options.items() if value is not None} | net_options(option)
     if options.get("norm") == "none":
         options["norm"] = None
-    optional = {"groups": tuple(group) if group else None, "milestones": _numbers(milestones, "milestones")}
+    optional = {"groups": tuple(group or ()), "milestones": milestones and numbers(milestones, "milestones")}
     optim = training.OptimConfig(
         optimizer=optimizer, learning_rate=lr, momentum=momentum, weight_decay=weight_decay, schedule=schedule,
         factor=factor, warmup=warmup, clip_norm=clip_norm, loss=loss, reduction=reduction,
         ohem_threshold=ohem_threshold, ohem_min_kept=ohem_min_kept, label_smoothing=label_smoothing,
         class_weights=_class_weights(class_weights), border_weights=border_weights,
-        **{name: value for name, value in optional.items() if value is not None})
+        **{name: value for name, value in optional.items() if value})
     config = training.Config(
         data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
         batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every,
@@ -237,21 +237,7 @@ def _class_weights(value: str | None) -> str | tuple[float, ...] | None:
     if value in RULES:
         return value
     try:
-        return _numbers(value, "class-weights")
+        return value and numbers(value, "class-weights")
     except ArgumentError as error:
         raise ArgumentError(f"--class-weights {value}: needs {', '.join(RULES)}, or numbers with commas between, one "
                             "for each class") from error
-
-
-def _numbers(value: str | None, name: str, least: int = 1) -> tuple[float, ...] | None:
-    """Numbers with commas between, `least` of them or more."""
-    if value is None:
-        return None
-    try:
-        numbers = tuple(float(n) for n in value.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) < least:
-        raise ArgumentError(f"--{name} {value}: needs {least} numbers or more with commas between, for example "
-                            + ",".join(["0.5", "0.75"][:least]))
-    return numbers

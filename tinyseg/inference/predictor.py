@@ -18,7 +18,7 @@ from tinyseg.crf import DenseCRF
 from tinyseg.data import IGNORE, Dataset, Normalize, Sample
 from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
-from tinyseg.inference.views import averaged
+from tinyseg.inference.views import averaged, averaged_scales, check_scales
 from tinyseg.metrics import ConfusionMatrix, near_borders
 from tinyseg.nn import Module, init
 
@@ -57,7 +57,7 @@ class Predictor:
     palette     uint8 (256, 3), the colour of each label
     normalize   from grey levels to what the net was trained on
     tile, overlap    see `tinyseg.inference.Tiling.plan`
-    views            see `tinyseg.inference.averaged`
+    views, scales    see `tinyseg.inference.averaged` and `averaged_scales`
     crf              refines what the net says, or None
     """
 
@@ -69,10 +69,15 @@ class Predictor:
     tile: int | None = None
     overlap: int = 32
     views: str = "one"
+    scales: tuple[float, ...] = (1.0,)
     crf: DenseCRF | None = None
 
+    def __post_init__(self):
+        check_scales(self.scales)
+
     @classmethod
-    def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32, views: str = "one") -> Predictor:
+    def load(cls, path: str | Path, tile: int | None = None, overlap: int = 32, views: str = "one",
+             scales: Sequence[float] = (1.0,)) -> Predictor:
         """From a checkpoint, or from a run's folder (its best checkpoint, or the last while there is no best).
 
         Raises CheckpointError for a file that is not a whole checkpoint of tinyseg.
@@ -96,14 +101,15 @@ class Predictor:
             model.load_state_dict(weights)
         except TinysegError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap, views)
+        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap, views, tuple(scales))
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Segment one image, uint8 (H, W, C)."""
         def segment(view: np.ndarray) -> np.ndarray:
             return probabilities(self.model, view, self.tile, self.overlap)
 
-        answer = averaged(segment, self.normalize(image), self.views)
+        answer = averaged_scales(lambda scaled: averaged(segment, self.normalize(scaled), self.views), image,
+                                 self.scales)
         return Prediction(answer if self.crf is None else self.crf(image, answer))
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
