@@ -75,6 +75,25 @@ def test_a_head_for_other_classes(file, tmp_path):
     assert all(np.isfinite(array).all() for array in state.values())
 
 
+def test_a_checkpoint_of_tinyseg_says_itself_what_it_sees(file, tmp_path):
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    adopt_weights(file, first, "unet", SMALL, input="centred")
+    done = adopt_weights(first, second, "unet", SMALL, classes=2, partial=True)
+    assert (done.input, done.text) == ("own", "what its run saw")
+    assert Predictor.load(second).normalize == INPUTS["centred"].normalize
+
+
+def test_weights_of_torchvision_start_a_net_of_caffes_time(tmp_path):
+    """The names decide, not the net."""
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=shape).astype(np.float32) for name, shape in keys("vgg16").items()
+                if name.startswith("features")}
+    write_weights(tmp_path / "vgg16.npz", features)
+    done = adopt_weights(tmp_path / "vgg16.npz", tmp_path / "a.safetensors", "deeplab_v1", {"hidden": 8}, 3,
+                         partial=True)
+    assert (done.input, done.report.turned, len(done.report.loaded)) == ("imagenet", [], 26)
+
+
 @pytest.mark.parametrize(("model", "options", "more", "error", "text"), [
     ("unet", {**SMALL, "depth": 3}, {}, CheckpointError,
      "does not fit unet: 42 of its 66 tensors do; missing 22, as down3.maxpool_conv.1.double_conv.0.weight; of another "
@@ -84,6 +103,7 @@ def test_a_head_for_other_classes(file, tmp_path):
                                         "tinyseg inspect shows what it holds"),
     ("unet", SMALL, {"input": "imagenet"}, ArgumentError,
      "input 'imagenet' is of 3 channels, the net sees 1; legal: unit, centred"),
+    ("unet", SMALL, {"classes": 256}, ArgumentError, "256 classes; a mask's bytes hold 1 to 255"),
     ("resnet50", {}, {}, ArgumentError, None), ("unet", {}, {"input": "rgb"}, ArgumentError, None)])
 def test_errors(file, tmp_path, model, options, more, error, text):
     with pytest.raises(error) as caught:

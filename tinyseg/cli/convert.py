@@ -46,13 +46,13 @@ def convert(
 
     Nothing in the file is executed: a .pth that would run code is refused. bfloat16 becomes float32.
     """
-    from tinyseg.interop import INPUTS, adopt_weights, read_weights, rename_weights, write_weights
+    from tinyseg.interop import adopt_weights, read_weights, rename_weights, write_weights
     if model is not None:
         if rename:
             raise ArgumentError("--rename with --model, which finds the names by itself; leave it out")
         done = adopt_weights(weights, to, model, net_options(option), class_names(classes) or num_classes, input,
                              partial, key)
-        print(f"{done.report}\nsees images as {done.input}: {INPUTS[done.input].text} (--input names another)\n"
+        print(f"{done.report}\nsees images as {done.input}: {done.text} (--input names another)\n"
               f"{to}: {model} for {len(done.classes)} classes: {', '.join(done.classes)}")
         return
     given = [name for name, value in (("--option", option), ("--classes", classes), ("--num-classes", num_classes),

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinyseg import models
-from tinyseg.checkpoint import save_checkpoint
-from tinyseg.data import IMAGENET, VOC_CLASSES, Normalize, voc_palette
+from tinyseg.checkpoint import load_checkpoint, save_checkpoint
+from tinyseg.data import IGNORE, IMAGENET, VOC_CLASSES, Normalize, voc_palette
 from tinyseg.errors import ArgumentError, CheckpointError, about
 from tinyseg.inference import description
 from tinyseg.interop.guess import guess_architecture
 from tinyseg.interop.load import LoadReport, best_names, load_weights
 from tinyseg.interop.text import printable
-from tinyseg.interop.weights import read_weights
+from tinyseg.interop.weights import OWN, read_weights
 from tinyseg.nn import init
 
 __all__ = ["INPUTS", "Adopted", "Input", "adopt_weights"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+_KAZUTO = "layer2.block1.reduce."                    # a name of kazuto1011's DeepLab, whose weights are Caffe's
 
 
 class Input(NamedTuple):
@@ -49,12 +50,14 @@ class Adopted(NamedTuple):
 
     report     what matched
     classes    their names
-    input      a key of INPUTS
+    input      a key of INPUTS, or "own" for what a checkpoint of tinyseg says itself
+    text       it in words
     """
 
     report: LoadReport
     classes: tuple[str, ...]
     input: str
+    text: str
 
 
 def adopt_weights(source: str | Path, to: str | Path, model: str, options: Mapping[str, Any] | None = None,
@@ -82,54 +85,55 @@ def adopt_weights(source: str | Path, to: str | Path, model: str, options: Mappi
         raise ArgumentError(f"input {input!r}; legal: auto, {', '.join(INPUTS)}")
     options = dict(options or {})
     weights = read_weights(source, key)
-
-    def build(channels: int, count: int):
-        return models.build(model, channels, count, **options)
-
     shapes = {name: array.shape for name, array in weights.arrays.items()}
     with about(str(source)):
-        found, channels = _counts(shapes, build)
+        found, channels, from_caffe = _look(shapes, lambda *sizes: models.build(model, *sizes, **options))
         names = _class_names(found if classes is None else classes)
-        net = build(channels, len(names))
-        seen = INPUTS.get(input)
-        report = load_weights(net, weights, None, strict=False, other_shapes="drop", bgr=seen and seen.bgr)
-        if not partial:
-            _check(report, model, len(names), found, shapes)
-        if seen is None:
-            input = _usual_input(model, channels, bool(report.turned))
-            seen = INPUTS[input]
-            if seen.bgr and not report.turned:
-                report = load_weights(net, weights, None, strict=False, other_shapes="drop", bgr=True)
+        if input == "auto":
+            input = ("own" if weights.kind == OWN else "unit" if model.startswith("unet") or channels != 3 else
+                     "caffe" if from_caffe else "imagenet")
+        seen = _own_input(source) if input == "own" else INPUTS[input]
         if len(seen.normalize.mean) not in (1, channels):
             raise ArgumentError(f"input {input!r} is of {len(seen.normalize.mean)} channels, the net sees {channels}; "
                                 "legal: unit, centred")
+        net = models.build(model, channels, len(names), **options)
+        report = load_weights(net, weights, None, strict=False, other_shapes="drop", bgr=seen.bgr)
+        if not partial:
+            _check(report, model, len(names), found, shapes)
     save_checkpoint(to, net.state_dict(), description(model, channels, options, names, voc_palette(), seen.normalize))
-    return Adopted(report, names, input)
+    return Adopted(report, names, input, seen.text)
 
 
-def _usual_input(model: str, channels: int, from_caffe: bool) -> str:
-    """What published weights of a net were trained to see."""
-    if model.startswith("unet") or channels != 3:
-        return "unit"
-    return "caffe" if from_caffe or model == "deeplab_v2" else "imagenet"
+def _own_input(source: str | Path) -> Input:
+    """What the run saw that wrote a checkpoint of tinyseg."""
+    normalize = load_checkpoint(source)[1].get("normalize") or {}
+    try:
+        return Input(Normalize(tuple(normalize["mean"]), tuple(normalize["std"])), False, "what its run saw")
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"does not say what its net saw ({error}); name it by input") from error
 
 
 def _class_names(classes: Sequence[str] | int) -> tuple[str, ...]:
+    count = classes if isinstance(classes, int) else len(classes)
+    if not 1 <= count <= IGNORE:
+        raise ArgumentError(f"{count} classes; a mask's bytes hold 1 to {IGNORE}")
     if not isinstance(classes, int):
         return tuple(classes)
     return VOC_CLASSES if classes == len(VOC_CLASSES) else tuple(map(str, range(classes)))
 
 
-def _counts(shapes: Shapes, build: Callable[[int, int], Any]) -> tuple[int, int]:
-    """(classes, channels) that a file is for: where nets of 2 and of 3 differ, what the file has."""
+def _look(shapes: Shapes, build: Callable[[int, int], Any]) -> tuple[int, int, bool]:
+    """(classes, channels, whether it came out of Caffe) of a file: where nets of 2 and of 3 differ, what the file has.
+    """
     def of(channels: int, classes: int) -> Shapes:
         with init.skipped():
             return {name: array.shape for name, array in build(channels, classes).state_dict().items()}
 
     few = of(3, 2)
-    names, _ = best_names(shapes, few)
+    names, layout = best_names(shapes, few)
     theirs = {new: shapes[name] for name, new in names.items()}
-    return next(_differing(theirs, few, of(3, 3)), 2), next(_differing(theirs, few, of(1, 2)), 3)
+    from_caffe = bool(layout and layout.bgr) or any(_KAZUTO in name for name in theirs)
+    return next(_differing(theirs, few, of(3, 3)), 2), next(_differing(theirs, few, of(1, 2)), 3), from_caffe
 
 
 def _differing(theirs: Shapes, first: Shapes, second: Shapes) -> Iterator[int]:

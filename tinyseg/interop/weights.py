@@ -18,7 +18,9 @@ from tinyseg.interop.tensors import ElementType, StoredTensor, decode
 from tinyseg.interop.text import shown
 from tinyseg.interop.torch_file import intact_archive, open_stream, open_tar, open_zip
 
-__all__ = ["Weights", "read_weights", "rename_weights"]
+__all__ = ["OWN", "Weights", "read_weights", "rename_weights"]
+
+OWN = "checkpoint of tinyseg"
 
 _SAFE = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
          "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -119,7 +121,7 @@ def _read_safetensors(path: Path, file: BinaryIO) -> tuple[dict[str, tuple[np.nd
             own = (opened.metadata() or {}).get("format") == "tinyseg"
         if own:                                      # the optimiser's numbers are beside the weights, with a slash
             return {name: (array, array.dtype.name) for name, array in load_checkpoint(path)[0].items()
-                    if "/" not in name}, "checkpoint of tinyseg"
+                    if "/" not in name}, OWN
         parts = deserialize(file.read())
     except (SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
