@@ -9,7 +9,7 @@ import tinyseg as ts
 from tinyseg import models, nn
 from tinyseg.autograd import Tensor
 from tinyseg.errors import CheckpointError
-from tinyseg.interop import load_weights
+from tinyseg.interop import guess_architecture, load_weights
 from tinyseg.interop.layouts import standard_names
 from tinyseg.models.deeplab import SMALL
 from tinyseg.models.fcn import FCN
@@ -20,15 +20,18 @@ CONVOLUTIONS = ["conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2"
 HIDDEN = {"hidden": 8}
 # the layers with weights, in the order of the net here; upscore... have no bias
 VGG_NETS = {
-    "fcn32s": ("fcn32s", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "score_fr", "upscore"], "Caffe's FCN"),
+    "fcn32s": ("fcn32s", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "score_fr", "upscore"], "Caffe's FCN",
+               "FCN-32s on VGG16, 3 channels, 2 classes"),
     "fcn16s": ("fcn16s", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "score_fr", "score_pool4", "upscore2", "upscore16"],
-               "Caffe's FCN"),
+               "Caffe's FCN", "FCN-16s on VGG16, 3 channels, 2 classes"),
     "fcn8s": ("fcn8s", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "score_fr", "score_pool4", "upscore2", "score_pool3",
-                                "upscore_pool4", "upscore8"], "Caffe's FCN"),
-    "v1": ("deeplab_v1", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "fc8_voc12"], "Caffe's DeepLab on VGG16"),
+                                "upscore_pool4", "upscore8"], "Caffe's FCN",
+              "FCN-8s on VGG16, 3 channels, 2 classes"),
+    "v1": ("deeplab_v1", HIDDEN, [*CONVOLUTIONS, "fc6", "fc7", "fc8_voc12"], "Caffe's DeepLab on VGG16",
+           "DeepLab v1 on VGG16, 3 channels, 2 classes"),
     "v2": ("deeplab_v2", {**HIDDEN, "backbone": "vgg16", "rates": SMALL},
            [*CONVOLUTIONS, *(f"{layer}_{k}" for k in "1234" for layer in ("fc6", "fc7", "fc8_voc12"))],
-           "Caffe's DeepLab on VGG16")}
+           "Caffe's DeepLab on VGG16", "DeepLab v2 on VGG16, 3 channels, 2 classes")}
 
 
 def in_caffe(net, layers, weight=".weight", bias=".bias"):
@@ -45,13 +48,14 @@ def small(name, **options):
 @pytest.mark.parametrize("parts", [(".weight", ".bias"), ("/0", "/1"), ("_0", "_1"), (".0", ".1")])
 @pytest.mark.parametrize("flavour", VGG_NETS)
 def test_nets_on_vgg16(flavour, parts):
-    name, options, layers, layout = VGG_NETS[flavour]
+    name, options, layers, layout, guess = VGG_NETS[flavour]
     with init.skipped():
         net, source = small(name, **options), small(name, **options)
     rng = np.random.default_rng(0)
     source.load_state_dict({key: rng.normal(size=a.shape).astype(np.float32) for key, a in source.state_dict().items()})
     report = load_weights(net, in_caffe(source, layers, *parts))
     assert (report.layout, report.missing, report.unexpected) == (layout, [], [])
+    assert guess_architecture({key: a.shape for key, a in in_caffe(source, layers, *parts).items()}) == guess
     first, *others = source.state_dict()
     assert report.turned == [first]
     found, expected = net.state_dict(), source.state_dict()

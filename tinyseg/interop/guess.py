@@ -31,7 +31,7 @@ def guess_architecture(shapes: Shapes) -> str:
     """
     names, _ = standard_names(shapes)
     standard = {names[name]: tuple(shape) for name, shape in shapes.items()}
-    for guess in (_unet, _dense, _deeplab_v2, _torchvision, _resnet, _vgg, _mobilenet, _espnet):
+    for guess in (_unet, _dense, _deeplab_v2, _on_vgg, _torchvision, _resnet, _vgg, _mobilenet, _espnet):
         if found := guess(standard):
             return found
     return ""
@@ -100,6 +100,17 @@ def _torchvision(shapes: Shapes) -> str:
     inner = _resnet(features) or _mobilenet({f"features.{name}": shape for name, shape in features.items()})
     aux = ", with auxiliary head" if any(name.startswith("aux_classifier.") for name in shapes) else ""
     return f"{head} on {inner}{_ends(shapes, '', last)}{aux}" if inner else ""
+
+
+def _on_vgg(shapes: Shapes) -> str:
+    """The nets of Caffe's time."""
+    if "conv1.0.weight" in shapes and "score_fr.weight" in shapes:
+        stride = next((n for pool, n in (("3", 8), ("4", 16)) if f"score_pool{pool}.weight" in shapes), 32)
+        return f"FCN-{stride}s on VGG16" + _ends(shapes, "conv1.0.weight", "score_fr.weight")
+    for version, last in ((1, "base.fov.fc8.weight"), (2, "base.aspp.c0.fc8.weight")):
+        if last in shapes:
+            return f"DeepLab v{version} on VGG16" + _ends(shapes, "base.features.0.weight", last)
+    return ""
 
 
 def _vgg(shapes: Shapes) -> str:
