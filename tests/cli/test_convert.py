@@ -48,6 +48,16 @@ def test_inspect(tinyseg, checkpoint):
     assert facts["names"]["module.bn.running_mean"] == {"shape": [2], "dtype": "float32"}
 
 
+def test_names_of_caffe_are_turned_and_the_order_of_colours_is_not(tinyseg, tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(64, 3, 3, 3))
+    np.savez(tmp_path / "vgg16.npz", **{"conv1_1/0": kernel, "conv1_1/1": np.zeros(64)})
+    done = tinyseg("convert", "vgg16.npz", "--to", "new.npz", "--rename")
+    assert done.stdout.splitlines()[:2] == [
+        "names of Caffe's VGG16 turned into tinyseg's",
+        "the numbers are as they were: the first kernel still sees blue first (--model turns it)"]
+    np.testing.assert_array_equal(np.load(tmp_path / "new.npz")["features.0.weight"], kernel)
+
+
 def test_weights_of_a_net_become_what_predict_and_evaluate_open(tinyseg, street, tmp_path):
     net = models.build("unet", 3, 8, base_channels=2, depth=2)
     write_weights(tmp_path / "net.pth", net.state_dict())

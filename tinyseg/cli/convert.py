@@ -63,6 +63,8 @@ def convert(
     if rename:
         found, layout = rename_weights(found)
         print(f"names of {layout} turned into tinyseg's" if layout else "names without the prefixes of wrappers")
+        if layout.startswith("Caffe"):
+            print("the numbers are as they were: the first kernel still sees blue first (--model turns it)")
     write_weights(to, found.arrays)
     print(f"{to}: {len(found.arrays)} tensors, {found.num_elements:,} numbers, from {found.kind}"
           + (f", dict {found.key!r}" if found.key else ""))

@@ -28,8 +28,8 @@ Options = Annotated[list[str] | None, typer.Option(
     help="An option of the net, for example output_stride=8 or backbone=resnet101; may be repeated. "
          "[bold]tinyseg models NET[/bold] lists them.")]
 Classes = Annotated[str | None, typer.Option(
-    help="Names of the classes in order of label: a,b,c, or a text file with a name a line.")]
-NumClasses = Annotated[int | None, typer.Option(min=1, help="Number of classes; else found.")]
+    help="Names of the classes in order of label: a,b,c, or a text file with a name a line.", rich_help_panel="Net")]
+NumClasses = Annotated[int | None, typer.Option(min=1, help="Number of classes; else found.", rich_help_panel="Net")]
 
 
 def net_options(given: list[str] | None) -> dict[str, Any]:

@@ -76,7 +76,11 @@ def read_weights(path: str | Path, key: str | None = None) -> Weights:
 
 
 def rename_weights(weights: Weights) -> tuple[Weights, str]:
-    """(the same under the names that tinyseg's nets have for them, whose names they were or "")."""
+    """(the same numbers under the names that tinyseg's nets have for them, whose names they were or "").
+
+    Numbers stay as they are: the first kernel of a net of Caffe still sees blue first, which `load_weights` with
+    bgr=True then has to be told.
+    """
     names, layout = standard_names(weights.arrays)
     if len(set(names.values())) < len(names):
         raise CheckpointError("two names would become the same; leave them as they are")
