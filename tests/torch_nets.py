@@ -228,6 +228,30 @@ def deeplab_v3plus_mobilenet(separable):
     return net
 
 
+def deeplab_v3plus_xception(w, x):
+    """Every depthwise convolution: stride, rate, for an output stride of 16."""
+    def block(x, name, stride=1, shortcut=True):
+        y = x
+        for k in range(3):
+            s = stride if k == 2 else 1
+            y = w.unit(F.relu(y), f"{name}.convs.{3 * k + 1}.0", f"{name}.convs.{3 * k + 1}.1", stride=s, padding=1,
+                       groups=y.shape[1])
+            y = w.unit(y, f"{name}.convs.{3 * k + 2}.0", f"{name}.convs.{3 * k + 2}.1", same)
+        return y + (w.unit(x, f"{name}.shortcut.0", f"{name}.shortcut.1", same, stride=stride) if shortcut else x)
+
+    y = w.unit(x, "backbone.stem.0.0", "backbone.stem.0.1", stride=2, padding=1)
+    y = w.unit(y, "backbone.stem.1.0", "backbone.stem.1.1", padding=1)
+    y = low = block(y, "backbone.entry1", 2)
+    y = block(block(y, "backbone.entry2", 2), "backbone.entry3", 2)
+    for k in range(1, 17):
+        y = block(y, f"backbone.middle{k}", shortcut=False)
+    y = block(y, "backbone.exit1")
+    for k in (0, 2, 4):
+        y = w.unit(y, f"backbone.exit2.{k}.0", f"backbone.exit2.{k}.1", padding=2, dilation=2, groups=y.shape[1])
+        y = w.unit(y, f"backbone.exit2.{k + 1}.0", f"backbone.exit2.{k + 1}.1")
+    return decoded(w, x, low, y, (6, 12, 18), True)
+
+
 VGG = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 
 

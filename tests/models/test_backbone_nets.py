@@ -7,6 +7,7 @@ from torchvision_keys import keys, shapes
 import tinyseg as ts
 from tinyseg import models, nn
 from tinyseg.errors import ArgumentError, CheckpointError, ShapeError
+from tinyseg.models.backbones import backbone
 from tinyseg.models.deeplab_v3 import DeepLabV3, DeepLabV3Plus, TorchvisionDeepLabV3
 from tinyseg.models.fcn_resnet import FCNResNet
 from tinyseg.models.lraspp import LRASPP
@@ -53,6 +54,19 @@ def test_a_separable_decoder_saves_what_the_products_say():
     saved = sum(256 * c * 9 - (9 * c + 256 * c + 2 * c) for c in (2048, 2048, 2048, 256 + 48, 256))
     assert plain.num_parameters() - separable.num_parameters() == saved
     assert rates(separable.classifier.aspp) == rates(plain.classifier.aspp)
+
+
+@pytest.mark.parametrize(("stride", "cells", "rate"), [(8, 9, [1, 1, 2, 2, 4]), (16, 5, [1, 1, 1, 1, 2]),
+                                                       (32, 3, [1] * 5)])
+def test_xception_dilates_behind_the_strides_that_it_leaves_out(stride, cells, rate):
+    net = backbone("xception65", 3, stride, ("low", "middle", "out"))
+    stages = [next(m.dilation[0] for m in getattr(net, name).modules() if isinstance(m, nn.Conv2d) and m.groups > 1)
+              for name in ("entry2", "entry3", "middle1", "exit1", "exit2")]
+    assert stages == rate
+    with ts.no_grad():
+        found = net.eval()(images(1, 65, 65))
+    assert [found[part].shape[1:] for part in ("low", "middle", "out")] == [(128, 17, 17), (256, 9, 9),
+                                                                           (2048, cells, cells)]
 
 
 def test_the_cascade_goes_on_at_twice_the_rate():
@@ -112,11 +126,13 @@ def test_image_pooling_refuses_a_batch_of_one_unless_its_statistics_are_frozen()
 
 @pytest.mark.parametrize(("make", "error", "text"), [
     (lambda: DeepLabV3(backbone="vgg19"), ArgumentError,
-     "backbone 'vgg19': legal: resnet50, resnet101, mobilenet_v2, mobilenet_v3_large"),
+     "backbone 'vgg19': legal: resnet50, resnet101, mobilenet_v2, mobilenet_v3_large, xception65"),
     (lambda: DeepLabV3(backbone="mobilenet_v2", cascade=3), ArgumentError,
      "DeepLabV3: cascade 3 with backbone 'mobilenet_v2'; needs a ResNet"),
     (lambda: DeepLabV3(backbone="mobilenet_v3_large", output_stride=8), ArgumentError,
      "MobileNetV3: output_stride 8; legal: 16, 32"),
+    (lambda: DeepLabV3(backbone="xception65", output_stride=4), ArgumentError,
+     "Xception: output_stride 4; legal: 8, 16, 32"),
     (lambda: LRASPP()(np.zeros((1, 1, 8, 8), np.float32)), ShapeError,
      "LRASPP: input of shape (1, 1, 8, 8); needs (N, 3, H, W)"),
     (lambda: LRASPP().output_size((0, 5)), ShapeError, "LRASPP: input size 0 in H: needs at least 1")])

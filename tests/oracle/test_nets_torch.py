@@ -40,6 +40,8 @@ NETS = {
     "deeplab_v3plus, separable": (
         "deeplab_v3plus", {"backbone": "mobilenet_v2", "output_stride": 8, "separable": True},
         torch_nets.deeplab_v3plus_mobilenet(True), SIZES),
+    "deeplab_v3plus, xception": ("deeplab_v3plus", {"backbone": "xception65", "separable": True},
+                                 torch_nets.deeplab_v3plus_xception, SIZES),
     "deeplab_v1": ("deeplab_v1", VGG, torch_nets.deeplab_v1(12, 12), SIZES),
     "deeplab_v1, 7x7": ("deeplab_v1", {**VGG, "kernel": 7, "rate": 4}, torch_nets.deeplab_v1(12, 4), SIZES[:1]),
     "deeplab_v1, 4x4": ("deeplab_v1", {**VGG, "kernel": 4, "rate": 4}, torch_nets.deeplab_v1(6, 4), SIZES[1:]),

@@ -20,6 +20,7 @@ from tinyseg.errors import ArgumentError
 from tinyseg.models.mobilenet import MobileNetV2, MobileNetV3
 from tinyseg.models.resnet import ResNet
 from tinyseg.models.segmenter import Scored, Segmenter
+from tinyseg.models.xception import xception65
 from tinyseg.nn.containers import chain
 
 __all__ = ["BACKBONES", "BackboneNet", "Features", "backbone"]
@@ -77,6 +78,8 @@ BACKBONES = {
                           {"low": ("3", 24), "middle": ("6", 32), "aux": ("6", 32), "out": ("17", 320)}),
     "mobilenet_v3_large": _Kind(_mobilenet_v3,
                                 {"low": ("3", 24), "middle": ("4", 40), "aux": ("4", 40), "out": ("16", 960)}),
+    "xception65": _Kind(xception65, {"low": ("entry1", 128), "middle": ("entry2", 256), "aux": ("entry2", 256),
+                                     "out": ("exit2", 2048)}),
 }
 
 

@@ -24,7 +24,7 @@ RATES = (6, 12, 18)                                  # of ASPP at an output stri
 class DeepLabV3(BackboneNet):
     """(N, in_channels, H, W) -> logits (N, num_classes, H, W), of any size.
 
-    backbone         "resnet50", "resnet101", "mobilenet_v2" or "mobilenet_v3_large"
+    backbone         "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large" or "xception65"
     output_stride    8 or 16; a net trained at 16 may be used at 8, which is finer and slower
     multi_grid       factors of the rates within the last stages' three blocks, for ResNets
     cascade          copies of the last stage, each at twice the rate before it, in place of ASPP, for ResNets; the
@@ -48,8 +48,8 @@ class DeepLabV3(BackboneNet):
 class DeepLabV3Plus(BackboneNet):
     """DeepLab v3 with a decoder that brings the features of stride 4 back in; arguments are those of `DeepLabV3`, and
 
-    separable    3x3 convolutions of ASPP and decoder are depthwise, and 1x1 after it, as in the paper's faster nets
-                 (sections 3.1 and 4.3); on a ResNet, ASPP and decoder have 3.2 M parameters in place of 16.8 M
+    separable    3x3 convolutions of ASPP and decoder are depthwise, and 1x1 after it, as the paper has them on Xception
+                 (sections 3.1 and 4.3); on 2048 features, ASPP and decoder have 3.2 M parameters in place of 16.8 M
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 21, backbone: str = "resnet50",
