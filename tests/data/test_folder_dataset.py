@@ -100,6 +100,31 @@ def test_other_colors_are_numbered_over_all_masks(folder):
     assert "1=(0,70,9)" in told(data)
 
 
+RED, GREEN, BLUE, WHITE = (200, 0, 0), (0, 200, 0), (0, 0, 200), (250, 250, 250)
+
+
+def test_another_set_has_the_numbers_of_the_first(folder, tmp_path):
+    """A set without green would number its colours 0 and 1."""
+    first = folder({"a": [[RED, GREEN, BLUE]]})
+    labels = dict(zip((RED, GREEN, BLUE), first[0].mask[0].tolist(), strict=True))
+    for mask, options, expected in (([[RED, BLUE]], {}, [labels[RED], labels[BLUE]]),
+                                    ([[BLUE, WHITE]], {"ignore_value": WHITE}, [labels[BLUE], 255])):
+        write_image(tmp_path / "other" / "a.png", np.zeros((1, 2, 3), np.uint8))
+        write_image(tmp_path / "other" / "a_mask.png", np.array(mask, np.uint8))
+        other = FolderDataset(tmp_path / "other", tmp_path / "other", first.classes, palette=first.palette, **options)
+        assert other[0].mask.tolist() == [expected]
+    with pytest.raises(DataError, match=r"a_mask\.png: holds \(250,250,250\), which is the colour of none of the 3"):
+        FolderDataset(tmp_path / "other", tmp_path / "other", first.classes, palette=first.palette)
+
+
+def test_a_part_opens_no_other_masks(folder, tmp_path):
+    folder({name: [[0, 1]] for name in "abcd"})
+    for name in "ad":
+        (tmp_path / "masks" / f"{name}.png").write_bytes(b"spoiled")
+    data = FolderDataset(tmp_path / "images", tmp_path / "masks", part=lambda count: range(1, count - 1))
+    assert [sample.name for sample in data] == ["b", "c"]
+
+
 def test_a_color_can_mean_ignore(folder):
     data = folder({"a": [[[200, 0, 0], [0, 0, 0], [255, 255, 255]]]}, ignore_value=(255, 255, 255))
     assert data[0].mask.tolist() == [[1, 0, 255]]

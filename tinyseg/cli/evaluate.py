@@ -77,13 +77,14 @@ def labelled_data(run: Path, predictor: "Predictor", images: Path | None, masks:
         raise ArgumentError("--images and --masks go together; give both, or neither for the run's own")
     if images is not None:
         data = FolderDataset(images, masks, predictor.classes, channels=predictor.channels, ignore_value=ignore_value,
-                             mask_encoding=mask_encoding)
+                             mask_encoding=mask_encoding, palette=predictor.palette)
         for line in data.notices:
             typer.echo(line, err=True)
         return data
     from tinyseg.training import Config
-    from tinyseg.training.data import open_data
+    from tinyseg.training.data import open_validation
     config = (run if run.is_dir() else run.parent) / "config.json"
     if not config.exists():
         raise ArgumentError(f"{run}: not of a run whose data are known; say what to compare with: --images and --masks")
-    return open_data(Config.read(config).data, lambda line: typer.echo(line, err=True))[1]
+    return open_validation(Config.read(config).data, predictor.classes, predictor.palette,
+                           lambda line: typer.echo(line, err=True))

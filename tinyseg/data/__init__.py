@@ -7,7 +7,7 @@ from tinyseg.data.images import IMAGE_SUFFIXES, read_image, read_mask, write_ima
 from tinyseg.data.loader import IMAGENET, Batch, DataLoader, Normalize, collate, normalization_of
 from tinyseg.data.palette import voc_palette
 from tinyseg.data.sample import IGNORE, Dataset, Sample
-from tinyseg.data.split import Subset, split
+from tinyseg.data.split import Subset, split, split_indices
 from tinyseg.data.synthetic import StreetScenes
 from tinyseg.data.transforms import (
     BorderWeights,
@@ -34,6 +34,6 @@ __all__ = [
     "Compose", "DataLoader", "Dataset", "ElasticDeformation", "FolderDataset", "GaussianNoise", "HorizontalFlip",
     "Normalize", "Pad", "RandomCrop", "RandomScale", "Resize", "Rotate", "Rotate90", "Sample", "Shift",
     "StreetScenes", "Subset", "Transform", "VOCDataset", "VerticalFlip", "border_weight_map", "collate",
-    "normalization_of", "read_classes", "read_image", "read_mask", "split", "voc_palette", "write_folder",
-    "write_image", "write_mask", "write_voc",
+    "normalization_of", "read_classes", "read_image", "read_mask", "split", "split_indices", "voc_palette",
+    "write_folder", "write_image", "write_mask", "write_voc",
 ]

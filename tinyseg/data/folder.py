@@ -1,6 +1,6 @@
 """Two folders: images, and masks of the same names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,11 @@ class FolderDataset:
     num_classes   found in the masks when neither it nor `classes` is given
     channels      3 to read images as RGB, 1 as grey
     ignore_value  the value (or RGB colour) in the masks that means "do not count"; becomes 255
-    mask_encoding "auto", "index", "binary" or "color": see `tinyseg.data.masks.recognise`
+    mask_encoding "auto", "index", "binary" or "color": see `tinyseg.data.masks.recognise`; the attribute tells which
+                  one was recognised
+    palette       the colours of the classes where another set's are known, as `recognise` takes it
+    part          maps the number of images to the positions, in order of name, of those that belong to the data set;
+                  the masks of others are not opened
 
     All masks are scanned once.  `notices` then tells, a line each, how their values were read and which
     classes never appear.  Raises DataError, naming the file, for a missing partner, a mask of another size
@@ -38,7 +42,8 @@ class FolderDataset:
 
     def __init__(self, images: str | Path, masks: str | Path | None = None,
                  classes: Sequence[str] | str | Path | None = None, num_classes: int | None = None,
-                 channels: int = 3, ignore_value: IgnoreValue = None, mask_encoding: MaskEncoding = "auto"):
+                 channels: int = 3, ignore_value: IgnoreValue = None, mask_encoding: MaskEncoding = "auto",
+                 palette: np.ndarray | None = None, part: Callable[[int], Sequence[int]] | None = None):
         if channels not in (1, 3):
             raise ArgumentError(f"FolderDataset: channels={channels}; needs 3 (RGB) or 1 (grey)")
         names = read_classes(classes) if isinstance(classes, str | Path) else tuple(classes or ())
@@ -51,14 +56,19 @@ class FolderDataset:
 
         self.channels = channels
         self.notices: list[str] = []
-        self.palette = voc_palette()
-        self.images = list_images(images)
-        if masks is None:
-            self.masks, self._reader = None, None
-        else:
+        self.palette = voc_palette() if palette is None else palette
+        self.images, self.masks = list_images(images), None
+        if masks is not None:
             self.images, self.masks = _pair(self.images, images, masks)
+        if part is not None:
+            kept = [int(index) for index in part(len(self.images))]
+            self.images = [self.images[index] for index in kept]
+            self.masks = self.masks and [self.masks[index] for index in kept]
+        self._reader, self.mask_encoding = None, mask_encoding
+        if self.masks is not None:
             self._reader, count = recognise(self.masks, self.images, encoding=mask_encoding, num_classes=count,
-                                            ignore_value=ignore_value)
+                                            ignore_value=ignore_value, palette=palette)
+            self.mask_encoding = self._reader.encoding
             self.notices.extend(self._reader.notices)
             self.palette = self._reader.palette
         self.classes = names or tuple(f"class {label}" for label in range(count or 0))

@@ -98,7 +98,7 @@ def _distinct(codes: np.ndarray) -> np.ndarray:
 
 def recognise(paths: Sequence[Path], images: Sequence[Path | None] | None = None, *,
               encoding: MaskEncoding = "auto", num_classes: int | None = None,
-              ignore_value: IgnoreValue = None) -> tuple[Masks, int]:
+              ignore_value: IgnoreValue = None, palette: np.ndarray | None = None) -> tuple[Masks, int]:
     """Scan a set of masks and decide how to read it.  Returns the reader and the number of classes.
 
     auto    values 0 and 255 alone are binary, unless 255 is known to mean "ignore": more than two classes,
@@ -107,6 +107,9 @@ def recognise(paths: Sequence[Path], images: Sequence[Path | None] | None = None
     index   values are class indices
     binary  0 is class 0 and every other value class 1
     color   the distinct colours (or grey values) of the set, numbered in sorted order
+
+    palette    uint8 (256, 3): the colours of the classes, where they are known from another set, by whose labels a
+               set of colours is read then instead of being numbered: it may not hold them all
 
     `ignore_value` (an index, or a colour) becomes 255.  Raises DataError, naming the file, for a label that
     is not below `num_classes`, and for masks that need to be told apart by hand.
@@ -117,7 +120,10 @@ def recognise(paths: Sequence[Path], images: Sequence[Path | None] | None = None
         contents = list(pool.map(scan, paths, images or [None] * len(paths)))
     notices: list[str] = []
     chosen = _choose(contents, num_classes, ignore_value, notices) if encoding == "auto" else encoding
-    codes, labels, palette = _number(contents, chosen, encoding == "auto", notices)
+    if chosen == "color" and palette is not None:
+        codes, labels = _numbered_by(palette, contents, num_classes or IGNORE, ignore_value)
+    else:
+        codes, labels, palette = _number(contents, chosen, encoding == "auto", notices)
     if ignore_value is not None:
         void = codes == _code(ignore_value, chosen)
         labels = np.where(void, IGNORE, labels)
@@ -181,10 +187,7 @@ def _number(contents: list[Contents], encoding: str, auto: bool,
             notices.append("masks: RGB files whose pixels are all grey; read as their grey values")
         codes = _union(_values(file) for file in contents)
         return codes, codes, palette
-    mixed = next((file for file in contents if file.kind == "palette"), None)
-    if mixed is not None and not _grey(contents):
-        raise DataError(f"{mixed.path}: is a palette mask in a set with RGB masks; save all of them in one way")
-    codes = _union(file.codes if file.kind == "rgb" else file.codes * 0x010101 for file in contents)
+    codes = _color_codes(contents)
     colors = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
     voc = {tuple(palette[label].tolist()): label for label in VOC_LABELS}
     if auto and all(tuple(color) in voc for color in colors.tolist()):
@@ -197,6 +200,29 @@ def _number(contents: list[Contents], encoding: str, auto: bool,
     notices.append(f"masks: {len(codes)} colours, numbered in sorted order: {told}{', ...' * (len(codes) > 8)}")
     palette[:len(codes)] = colors
     return codes, np.arange(len(codes)), palette
+
+
+def _numbered_by(palette: np.ndarray, contents: list[Contents], count: int,
+                 ignore_value: IgnoreValue) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct colours of the set, and the label that each has in a palette of `count` classes."""
+    codes = _color_codes(contents)
+    known = {int(r) << 16 | int(g) << 8 | int(b): label
+             for label, (r, g, b) in reversed([*enumerate(palette[:count]), (IGNORE, palette[IGNORE])])}
+    if ignore_value is not None:
+        known[_code(ignore_value, "color")] = IGNORE
+    stray = next((code for code in codes.tolist() if code not in known), None)
+    if stray is not None:
+        file = next(file for file in contents if stray in _codes(file, "color"))
+        raise DataError(f"{file.path}: holds {_told(stray, 'color')}, which is the colour of none of the {count} "
+                        f"classes: {', '.join(_told(code, 'color') for code in list(known)[::-1][:6])} ...")
+    return codes, np.array([known[code] for code in codes.tolist()])
+
+
+def _color_codes(contents: list[Contents]) -> np.ndarray:
+    mixed = next((file for file in contents if file.kind == "palette"), None)
+    if mixed is not None and not _grey(contents):
+        raise DataError(f"{mixed.path}: is a palette mask in a set with RGB masks; save all of them in one way")
+    return _union(_codes(file, "color") for file in contents)
 
 
 def _check(contents: list[Contents], encoding: str, codes: np.ndarray, labels: np.ndarray, count: int) -> None:

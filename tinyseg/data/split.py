@@ -7,7 +7,7 @@ import numpy as np
 from tinyseg.data.sample import IGNORE, Dataset, Sample
 from tinyseg.errors import ArgumentError
 
-__all__ = ["Subset", "split"]
+__all__ = ["Subset", "split", "split_indices"]
 
 
 class Subset:
@@ -34,12 +34,16 @@ class Subset:
 
 
 def split(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Subset, Subset]:
-    """Training and validation parts; `fraction` of the samples, drawn with `seed`, is for validation.
+    """Training and validation parts: those of `split_indices`, each in the order of the data set."""
+    training, validation = split_indices(len(dataset), fraction, seed)
+    return Subset(dataset, training), Subset(dataset, validation)
 
-    The same seed always draws the same samples, each part keeps the order of the data set, and neither
-    part is empty.
+
+def split_indices(count: int, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Increasing positions, of `count`, for training and for validation: `fraction` of them, drawn with `seed`.
+
+    The same seed always draws the same, and neither part is empty.
     """
-    count = len(dataset)
     if not 0 < fraction < 1:
         raise ArgumentError(f"split: fraction={fraction}; needs 0 < fraction < 1, for example 0.2")
     if count < 2:
@@ -47,4 +51,4 @@ def split(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Subse
                             "or a validation set of its own")
     held = min(max(round(fraction * count), 1), count - 1)
     order = np.random.default_rng(seed).permutation(count)
-    return Subset(dataset, np.sort(order[held:])), Subset(dataset, np.sort(order[:held]))
+    return np.sort(order[held:]), np.sort(order[:held])

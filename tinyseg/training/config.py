@@ -40,6 +40,7 @@ class DataConfig(_Values):
     num_classes     found in the masks when not given
     ignore_value    value in the masks that means "not labelled", besides 255
     mask_encoding   "auto", "index", "binary" or "color"
+    recognised      which of them the training masks were found to have; a run notes it as it begins
     resize          (H, W), or the shorter side, to bring every image to; None keeps sizes
     seed            of the drawn scenes and of the split
     """
@@ -61,6 +62,7 @@ class DataConfig(_Values):
     num_classes: int | None = None
     ignore_value: int | None = None
     mask_encoding: str = "auto"
+    recognised: str | None = None
     resize: Any = None
     seed: int = 0
 

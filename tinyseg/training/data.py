@@ -1,6 +1,10 @@
 """The data sets and transforms that a configuration describes."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from tinyseg.data import (
     IGNORE,
@@ -22,11 +26,12 @@ from tinyseg.data import (
     VerticalFlip,
     VOCDataset,
     split,
+    split_indices,
 )
 from tinyseg.errors import ArgumentError
 from tinyseg.training.config import AugmentConfig, DataConfig
 
-__all__ = ["augmentation", "open_data"]
+__all__ = ["augmentation", "open_data", "open_validation"]
 
 
 MEMORY = 1 << 30                                     # bytes of samples kept, for each data set
@@ -62,37 +67,73 @@ class Prepared:
         return sample
 
 
-def open_data(config: DataConfig, tell: Callable[[str], None] = lambda line: None) -> tuple[Dataset, Dataset]:
-    """The training and the validation set.  What was found out about the masks goes to `tell`, a line each."""
-    train, validation = _OPENERS[_legal("data", config.kind, _OPENERS)](config)
+Tell = Callable[[str], None]
+
+
+def open_data(config: DataConfig, tell: Tell = lambda line: None) -> tuple[Dataset, Dataset, DataConfig]:
+    """The training and the validation set, and the configuration with what was recognised.
+
+    What was found out about the masks goes to `tell`, a line each.
+    """
+    train, validation, config = _OPENERS[_legal("data", config.kind, _OPENERS)](config)
     for line in dict.fromkeys([*train.notices, *validation.notices]):
         tell(line)
-    return Prepared(train, config.resize), Prepared(validation, config.resize)
+    return Prepared(train, config.resize), Prepared(validation, config.resize), config
 
 
-def _open_folder(config: DataConfig) -> tuple[Dataset, Dataset]:
+def open_validation(config: DataConfig, classes: tuple[str, ...], palette: np.ndarray,
+                    tell: Tell = lambda line: None) -> Dataset:
+    """The validation set of a run alone, whose classes and their colours are known.
+
+    The training masks are opened only where the run has not noted how they are to be read.
+    """
+    if config.kind == "folder" and (config.val_images or config.recognised):
+        validation: Dataset = _validation_folder(config, classes, palette)
+    elif config.kind == "voc":
+        validation = VOCDataset(config.root, config.val_split)
+    else:
+        return open_data(config, tell)[1]
+    for line in validation.notices:
+        tell(line)
+    return Prepared(validation, config.resize)
+
+
+def _open_folder(config: DataConfig) -> tuple[Dataset, Dataset, DataConfig]:
     if config.images is None or config.masks is None:
         raise ArgumentError("train: a folder of images needs a folder of masks; give --images and --masks")
-    options = {"channels": config.channels, "ignore_value": config.ignore_value,
-               "mask_encoding": config.mask_encoding}
-    train = FolderDataset(config.images, config.masks, config.classes, config.num_classes, **options)
+    train = FolderDataset(config.images, config.masks, config.classes, config.num_classes, **_reading(config))
+    config = replace(config, recognised=train.mask_encoding)
     if config.val_images is None:
-        return split(train, config.val_fraction, config.seed)
+        return *split(train, config.val_fraction, config.seed), config
     if config.val_masks is None:
         raise ArgumentError("train: validation images need masks; give --val-masks too")
-    return train, FolderDataset(config.val_images, config.val_masks, train.classes, **options)
+    return train, _validation_folder(config, train.classes, train.palette), config
 
 
-def _open_voc(config: DataConfig) -> tuple[Dataset, Dataset]:
+def _validation_folder(config: DataConfig, classes: tuple[str, ...], palette: np.ndarray) -> FolderDataset:
+    """Colours have the numbers that they have in training."""
+    reading = {**_reading(config), "palette": palette}
+    if config.val_images is not None:
+        return FolderDataset(config.val_images, config.val_masks, classes, **reading)
+    reading["mask_encoding"] = config.recognised     # that of the whole folder, which a part may not show
+    return FolderDataset(config.images, config.masks, classes, **reading,
+                         part=lambda count: split_indices(count, config.val_fraction, config.seed)[1])
+
+
+def _reading(config: DataConfig) -> dict[str, Any]:
+    return {"channels": config.channels, "ignore_value": config.ignore_value, "mask_encoding": config.mask_encoding}
+
+
+def _open_voc(config: DataConfig) -> tuple[Dataset, Dataset, DataConfig]:
     if config.root is None:
         raise ArgumentError("train: VOC data needs its folder; give --voc")
-    return VOCDataset(config.root, config.train_split), VOCDataset(config.root, config.val_split)
+    return VOCDataset(config.root, config.train_split), VOCDataset(config.root, config.val_split), config
 
 
-def _open_street(config: DataConfig) -> tuple[Dataset, Dataset]:
+def _open_street(config: DataConfig) -> tuple[Dataset, Dataset, DataConfig]:
     size = tuple(config.size)
     return (StreetScenes(config.count, size, config.seed),
-            StreetScenes(config.val_count, size, config.seed, first=config.count))
+            StreetScenes(config.val_count, size, config.seed, first=config.count), config)
 
 
 _OPENERS = {"folder": _open_folder, "voc": _open_voc, "street": _open_street}

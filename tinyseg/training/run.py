@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def resume(folder: str | Path, listener: Listener | None = None) -> Result:
         if not (folder / LAST).exists():             # killed before the first checkpoint
             return _train(config, folder, listener, overwrite=False)
         checkpoint = load_checkpoint(folder / LAST)
-        trainer, validation = _prepare(config, folder, listener, checkpoint)
+        trainer, validation, config = _prepare(config, folder, listener, checkpoint)
         listener.told(f"resuming {folder} after step {trainer.step} of {trainer.total}")
         return _finish(config, trainer, validation, listener)
 
@@ -79,7 +79,7 @@ def _train(config: Config, folder: Path, listener: Listener, overwrite: bool) ->
     if not overwrite and (folder / LAST).exists():
         raise TrainingError(f"{folder}: already holds a run; resume it with --resume, replace it with --overwrite, "
                             "or name another folder with --out")
-    trainer, validation = _prepare(config, folder, listener, None)
+    trainer, validation, config = _prepare(config, folder, listener, None)
     for name in (BEST, LAST, "report.html"):         # of an earlier run; nothing of it may pass for this one's
         (folder / name).unlink(missing_ok=True)
     with replacing(folder / "config.json") as file:
@@ -87,9 +87,10 @@ def _train(config: Config, folder: Path, listener: Listener, overwrite: bool) ->
     return _finish(config, trainer, validation, listener)
 
 
-def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) -> tuple[Trainer, Dataset]:
+def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) -> tuple[Trainer, Dataset, Config]:
+    """What a run needs, and the configuration with what was found out on the way."""
     recipe = config.optim
-    training, validation = open_data(config.data, listener.told)
+    training, validation, data = open_data(config.data, listener.told)
     classes = tuple(training.classes)
     channels = config.data.channels
     if config.model.name in models.names("classification"):
@@ -140,7 +141,7 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
         trainer.restore(*checkpoint)
     for line in plan(config, model, groups, total, epoch):
         listener.told(line)
-    return trainer, validation
+    return trainer, validation, replace(config, data=data)
 
 
 def _start_from(path: Path, model: Module) -> Normalize:
