@@ -184,7 +184,7 @@ def test_a_size_the_net_cannot_take(tinyseg, folders):
 def test_a_net_with_options(tinyseg, folders):
     more = ("--batch-size", 1, "--steps", 1, "-o", "backbone=mobilenet_v2", "-o", "multi_grid=[1,1,1]")
     data = ("--images", folders / "images", "--masks", folders / "masks")
-    assert "frozen_norm" in wrong(tinyseg, "train", "deeplab_v3", *data, *more)
+    assert re.search("batch of 1 .*--frozen-norm", wrong(tinyseg, "train", "deeplab_v3", *data, *more))
     assert not (folders.parent / "runs").exists()
     assert "report" in tinyseg("train", "deeplab_v3", *data, *more, "--frozen-norm", "--out", "frozen").stdout
     assert "lraspp: no option stride; legal: frozen_norm" in wrong(tinyseg, "train", "lraspp", *data, "-o", "stride=8")

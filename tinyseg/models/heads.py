@@ -38,7 +38,7 @@ class ImagePooling(nn.Sequential):
         if n == 1 and any(m.learns_statistics for m in self if isinstance(m, nn.BatchNorm2d)):
             raise ShapeError("ASPP's image pooling: of a batch of 1 its batch normalisation sees one value per channel,"
                              " whose variance is 0; train on batches of 2 or more, or with frozen statistics "
-                             "(the net's option frozen_norm, or nn.freeze_norm)")
+                             "(--frozen-norm, the net's option frozen_norm, or nn.freeze_norm)")
 
 
 class ASPP(nn.Module):
