@@ -96,7 +96,9 @@ def _load(net: Module, source: Mapping[str, Any], strict: bool, other_shapes: st
     if layout and layout.blobs:
         arrays = _from_blobs(arrays, own)
     arrays, folded = _fold_biases(arrays, own)
-    arrays, turned = _turn(arrays, own) if (bool(layout and layout.bgr) if bgr is None else bgr) else (arrays, [])
+    turned = _first_kernel(arrays, own) if bgr or (bgr is None and layout and layout.bgr) else []
+    for name in turned:
+        arrays[name] = np.ascontiguousarray(arrays[name][:, ::-1])
 
     fitting = {name: array for name, array in arrays.items() if own.get(name) == array.shape}
     report = LoadReport(
@@ -175,13 +177,11 @@ def _from_blobs(arrays: dict[str, np.ndarray], own: Mapping[str, tuple[int, ...]
     return result
 
 
-def _turn(arrays: dict[str, np.ndarray],
-          own: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The net's first kernel with its input channels in the reverse order."""
-    first = next((name for name, shape in own.items() if len(shape) == 4), None)
-    if first not in arrays or arrays[first].shape != own[first] or own[first][1] != 3:
-        return arrays, []
-    return {**arrays, first: np.ascontiguousarray(arrays[first][:, ::-1])}, [first]
+def _first_kernel(arrays: dict[str, np.ndarray], own: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The name of the kernel that sees the image, where that has three colours."""
+    first = next((name for name, shape in own.items() if len(shape) == 4), "")
+    fits = first in arrays and arrays[first].shape == own[first] and own[first][1] == 3
+    return [first] if fits else []
 
 
 def _fold_biases(arrays: dict[str, np.ndarray],
