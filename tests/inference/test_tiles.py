@@ -33,20 +33,33 @@ def whole(model, image):
 def test_tiles_with_enough_overlap_equal_the_whole(h, w, tile, seed):
     """At the image's border too, where the net pads with zeros: windows stay inside."""
     model, image = Local(), np.random.default_rng(seed).normal(size=(1, h, w)).astype(np.float32)
-    np.testing.assert_allclose(probabilities(model, image, tile=tile, overlap=2), whole(model, image), atol=1e-6)
+    np.testing.assert_allclose(probabilities(model, image, tile=tile, overlap=4), whole(model, image), atol=1e-6)
 
 
 @given(n=st.integers(1, 300), output=st.integers(1, 50), margin=st.integers(0, 40), mirrored=st.booleans())
-def test_every_pixel_is_answered_for_once(n, output, margin, mirrored):
-    tiling = Tiling((output, output), (margin, margin), mirrored)
-    spans, _ = tiling.spans((n, n))
-    assert [pixel for span in spans for pixel in range(span.first, span.last)] == list(range(n))
-    window = output + 2 * margin
+def test_the_weights_of_all_windows_sum_to_one(n, output, margin, mirrored):
+    window, total = output + 2 * margin, np.zeros(n)
+    spans, _ = Tiling((output, output), (margin, margin), mirrored).spans((n, n))
     for span in spans:
-        inside = not mirrored and n > window
-        assert span.start + margin <= span.first or (inside and span.first == 0)
-        assert span.last <= span.start + window - margin or (inside and span.last == n)
-        assert not inside or 0 <= span.start <= n - window
+        assert (span.weights >= 0).all()
+        total[span.pixels] += span.weights
+        if mirrored or n <= window:                  # the inner part answers, the image is mirrored around it
+            assert span.start + margin == span.first
+            assert len(span.weights) <= output
+        else:                                        # the outer half of the margin is silent, but at the image's edge
+            assert 0 <= span.start <= n - window
+            silent = margin // 2
+            assert span.start == 0 or not span.weights[:silent].any()
+            assert span.start == n - window or not span.weights[window - silent:].any()
+    np.testing.assert_allclose(total, 1, rtol=1e-6)
+
+
+def test_one_window_gives_way_to_the_next():
+    """Windows of 8 pixels share 4 of them: the first and last of these belong to one window, between they mix."""
+    first, second = Tiling((4, 4), (2, 2), mirrored=False).spans((12, 12))[0]
+    assert (first.start, second.start) == (0, 4)
+    np.testing.assert_allclose(first.weights, [1, 1, 1, 1, 1, 0.75, 0.25, 0])
+    np.testing.assert_allclose(second.weights, first.weights[::-1])
 
 
 def test_without_a_tile_the_whole_image_goes_through_once():

@@ -13,6 +13,7 @@ from tinyseg.cli.options import (
     Images,
     MaskEncoding,
     Masks,
+    Overlap,
     Precision,
     Run,
     Scales,
@@ -37,6 +38,7 @@ def evaluate(
     ignore_value: IgnoreValue = None,
     mask_encoding: MaskEncoding = "auto",
     tile: Tile = None,
+    overlap: Overlap = 32,
     views: Views = "one",
     flip: Flip = False,
     scales: Scales = "1",
@@ -47,7 +49,7 @@ def evaluate(
     """Measure a trained net: pixel accuracy, mean accuracy, mean IoU, frequency-weighted IoU, Dice, and each class."""
     from tinyseg.inference import Predictor
     set_float32_matmul_precision(precision)
-    predictor = Predictor.load(run, tile, **looks(views, flip, scales))
+    predictor = Predictor.load(run, tile, overlap, **looks(views, flip, scales))
     predictor.crf = crf_of(run) if crf else None
     evaluation = predictor.evaluate(labelled_data(run, predictor, images, masks, ignore_value, mask_encoding))
     c = evaluation.confusion

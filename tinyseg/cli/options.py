@@ -8,8 +8,8 @@ import typer
 
 from tinyseg.errors import ArgumentError
 
-__all__ = ["Classes", "Flip", "IgnoreValue", "Images", "MaskEncoding", "Masks", "NumClasses", "Options", "Precision",
-           "Run", "Scales", "Tile", "Views", "class_names", "looks", "net_options", "numbers"]
+__all__ = ["Classes", "Flip", "IgnoreValue", "Images", "MaskEncoding", "Masks", "NumClasses", "Options", "Overlap",
+           "Precision", "Run", "Scales", "Tile", "Views", "class_names", "looks", "net_options", "numbers"]
 
 Run = Annotated[Path, typer.Argument(help="Folder of a run (its best checkpoint), or a checkpoint.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of images; default: the run's validation set.")]
@@ -18,6 +18,7 @@ IgnoreValue = Annotated[int | None, typer.Option(
     min=0, max=255, help="A value in the masks that means 'not labelled', besides 255.")]
 MaskEncoding = Annotated[str, typer.Option(help="auto, index, binary or color.")]
 Tile = Annotated[int | None, typer.Option(min=16, help="Segment in overlapping tiles of this side.")]
+Overlap = Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings on each side.")]
 Views = Annotated[str, typer.Option(
     help="Average over one view, flip (and its mirror), or dihedral (all turns and mirrors).")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average over the image and its mirror: --views flip.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tinyseg.cli.crf_settings import crf_of
-from tinyseg.cli.options import Flip, Precision, Run, Scales, Tile, Views, looks
+from tinyseg.cli.options import Flip, Overlap, Precision, Run, Scales, Tile, Views, looks
 from tinyseg.errors import DataError, about
 from tinyseg.precision import set_float32_matmul_precision
 
@@ -24,7 +24,7 @@ def predict(
         help="Write NAME_probabilities.npz: float16 (classes, H, W) and the class names.")] = False,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Strength of the overlay's colours.")] = 0.5,
     tile: Tile = None,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels that tiles share with their surroundings.")] = 32,
+    overlap: Overlap = 32,
     views: Views = "one",
     flip: Flip = False,
     scales: Scales = "1",

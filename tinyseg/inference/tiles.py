@@ -3,8 +3,8 @@
 A net of valid convolutions answers for less than it sees.  Its windows reach over the image's border, beyond which the
 image is mirrored (the overlap-tile strategy of U-Net, Ronneberger et al. 2015, figure 2).  A padded net pads at the
 border of what it is given, so its windows slide inside the image: at the image's own border an answer is that of the
-whole image, elsewhere it comes from the window in which it lies deepest, at least the overlap away from the edge.
-Every pixel is answered for once.
+whole image, and where windows overlap one gives way to the next, far from the edges of both.  The weights of all
+windows sum to 1 at every pixel.
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ __all__ = ["Tiling", "centre", "probabilities"]
 
 
 class Span(NamedTuple):
-    """Along one axis: a window begins at `start`, and its answers count for the pixels first .. last - 1."""
+    """Along one axis: what a window that begins at `start` answers is for the pixels from `first` on, and counts with
+    these weights.
+    """
 
     start: int
     first: int
-    last: int
+    weights: np.ndarray
+
+    @property
+    def pixels(self) -> slice:
+        return slice(self.first, self.first + len(self.weights))
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Tiling:
 
         tile      size of the windows; by default the legal size that covers the image: itself for most nets, for a
                   valid net at most 572
-        overlap   pixels at a window's edge, inside the image, for which a padded net does not answer
+        overlap   half of what neighbouring windows of a padded net share; nothing of the outer half of it is used
         """
         if getattr(model, "padding", "same") == "valid":
             inputs = pair(tile, "tile") if tile is not None else tuple(_covering(model, n) for n in size)
@@ -67,21 +73,30 @@ class Tiling:
                    tuple(0 if fits else overlap for fits in whole), mirrored=False)
 
     def spans(self, size: tuple[int, int]) -> tuple[list[Span], list[Span]]:
-        """Of the rows, and of the columns, of an image of `size`: together they count each pixel once."""
+        """Of the rows, and of the columns, of an image of `size`; at every pixel the weights sum to 1."""
         rows, columns = (_mirrored(n, o, m) if self.mirrored or n <= o + 2 * m else _inside(n, o, m)
                          for n, o, m in zip(size, self.output, self.margin, strict=True))
         return rows, columns
 
 
 def _mirrored(n: int, output: int, margin: int) -> list[Span]:
-    return [Span(first - margin, first, min(first + output, n)) for first in range(0, n, output)]
+    return [Span(first - margin, first, np.ones(min(output, n - first), np.float32)) for first in range(0, n, output)]
 
 
 def _inside(n: int, output: int, margin: int) -> list[Span]:
+    """Weights rise from 0 to 1 over `margin` pixels, from half the margin away from a window's edge on; where that is
+    the image's edge too they are 1 to the end.
+    """
     window = output + 2 * margin
     starts = [*range(0, n - window, output), n - window]
-    ends = [*(start + window - margin for start in starts[:-1]), n]
-    return [Span(start, first, last) for start, first, last in zip(starts, [0, *ends], ends, strict=False)]
+    place = np.arange(window) + 0.5
+    rises, total = [], np.zeros(n)
+    for start in starts:
+        depth = np.minimum(place if start > 0 else np.inf, window - place if start < n - window else np.inf)
+        rises.append(np.clip((depth - margin / 2) / margin, 0, 1) if margin else np.ones(window))
+        total[start:start + window] += rises[-1]
+    return [Span(start, start, (rise / total[start:start + window]).astype(np.float32))
+            for start, rise in zip(starts, rises, strict=True)]
 
 
 def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] | None = None,
@@ -104,17 +119,14 @@ def probabilities(model: Module, image: np.ndarray, tile: int | tuple[int, int] 
     model.eval()
     try:
         with no_grad():
-            for at in product(*axes):                # (rows, columns)
-                part = tuple(slice(span.start + pad[0], span.start + pad[0] + w)
-                             for span, pad, w in zip(at, pads, window, strict=True))
-                scores = softmax(model(Tensor(np.ascontiguousarray(mirrored[(None, slice(None), *part)]))), dim=1)
-                answer = scores._array[0]
+            for rows, columns in product(*axes):
+                part = (slice(span.start + pad[0], span.start + pad[0] + w)
+                        for span, pad, w in zip((rows, columns), pads, window, strict=True))
+                scores = model(Tensor(np.ascontiguousarray(mirrored[(None, slice(None), *part)])))
+                answer = softmax(scores, dim=1)._array[0, :, :len(rows.weights), :len(columns.weights)]
                 if result is None:
-                    result = np.empty((len(answer), *size), np.float32)
-                inner = tuple(slice(span.first - span.start - (w - n) // 2, span.last - span.start - (w - n) // 2)
-                              for span, w, n in zip(at, window, answer.shape[1:], strict=True))
-                counted = tuple(slice(span.first, span.last) for span in at)
-                result[(slice(None), *counted)] = answer[(slice(None), *inner)]
+                    result = np.zeros((len(answer), *size), np.float32)
+                result[:, rows.pixels, columns.pixels] += answer * rows.weights[:, None] * columns.weights
     finally:
         model.train(was_training)
     return result
