@@ -32,10 +32,15 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-def jit(function=None, *, fastmath=False, inline="never"):
-    """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops."""
+def jit(function=None, *, fastmath=False, inline="never", allocates=False):
+    """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops.
+
+    allocates    whether it makes arrays, or calls one that returns some.  Others do not count the references to their
+                 arrays, which would cost some 100 cycles whenever one kernel calls another.
+    """
     def compile_(body):
         if numba.config.DISABLE_JIT:
             return np.errstate(all="ignore")(body)   # compiled arithmetic signals nothing either
-        return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy")(body)
+        return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy",
+                          _nrt=allocates)(body)
     return compile_ if function is None else compile_(function)

@@ -99,6 +99,15 @@ def test_infinities_and_nans_come_out_where_they_should(geometry, seed):
                                       getattr(loops, name)(a, b, geometry))
 
 
+def test_an_infinity_meets_no_zero_that_fills_up_a_kernel():
+    geometry = ConvGeometry.convolution(20, 7, 2, 3)
+    _, weight, y = arrays(geometry, 1, 3, 5)
+    assert implicit_gemm_plan.filled_up(geometry, weight)[0].kernel_size == (8, 8)
+    y[0, 0, 4, 5], y[0, 1, 0, 0] = np.inf, np.nan
+    np.testing.assert_array_equal(implicit_gemm.conv2d_input_grad(y, weight, geometry),
+                                  loops.conv2d_input_grad(y, weight, geometry))
+
+
 @pytest.mark.parametrize(("kernel", "dilation", "channels", "size"), [(3, 1, 64, 60), (3, 12, 512, 33),
                                                                       (1, 1, 900, 33)])
 def test_error_is_that_of_float32(kernel, dilation, channels, size):

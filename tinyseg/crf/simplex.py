@@ -27,7 +27,7 @@ def scales(dimension: int) -> np.ndarray:
     return math.sqrt(2 / 3) * (dimension + 1) / np.sqrt((i + 1.0) * (i + 2.0))
 
 
-@jit
+@jit(allocates=True)
 def enclose(first, last, features, scale, base, rank, weight):
     """The simplex around each point.
 

@@ -80,7 +80,7 @@ def _slot(key, keys, slots):
     return slot
 
 
-@jit
+@jit(allocates=True)
 def _number(first, base, rank, keys, slots, count, numbers):
     """Number simplices from `first` on, as long as there is room; returns the first that is left, and the count."""
     n = base.shape[1]
@@ -105,7 +105,7 @@ def _place(count, keys, slots):
         slots[_slot(keys[point], keys, slots)] = point
 
 
-@jit
+@jit(allocates=True)
 def _neighbours(first, last, keys, slots, result):
     d = keys.shape[1]
     key = np.empty(d, np.int32)

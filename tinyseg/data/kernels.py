@@ -66,7 +66,7 @@ def reflect(position, size):
     return min(position, period - position)
 
 
-@jit
+@jit(allocates=True)
 def label_cells(mask, background, ignore):
     """Number the 4-connected regions of equal label 1, 2, ...; `background` and `ignore` pixels are 0."""
     height, width = mask.shape
@@ -107,7 +107,7 @@ def insert(square, cell, squares, owners):
         squares[1], owners[1] = square, cell
 
 
-@jit
+@jit(allocates=True)
 def vertical_distances(cells, squares, owners):
     """For each pixel the two nearest cells in its column: squared distances and owners, (H, W, 2)."""
     height, width = cells.shape
@@ -129,7 +129,7 @@ def vertical_distances(cells, squares, owners):
                         insert((y - last[k, 0]) ** 2, last[k, 1], squares[y, x], owners[y, x])
 
 
-@jit
+@jit(allocates=True)
 def two_nearest(cells, radius, squares, owners, nearest):
     """Squared distances (H, W, 2) of pixels outside cells to the nearest and second nearest cell.
 

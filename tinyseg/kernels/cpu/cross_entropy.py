@@ -94,7 +94,7 @@ def _normalizers(x, a, start, end, largest, total):
             store_part(total, (a, j), power, n)
 
 
-@jit
+@jit(allocates=True)
 def _cross_entropy_grad(first, last, x, largest, total, target, class_weight, scale, smoothing, ignore, dx, past):
     _, classes, pixels = x.shape
     everywhere = smoothing / classes * class_weight.sum()

@@ -102,7 +102,7 @@ def _height(rows: Axis, columns: Axis, sources: int) -> int:
     return max(1, -(-min(height, most) // BLOCK)) * BLOCK
 
 
-@jit
+@jit(allocates=True)
 def _correlate(first, last, source, weight, bias, result, rows, columns, groups, height, relu):
     """Make the results of planes first .. last - 1 of the N·G."""
     S, R = source.shape[1] // groups, result.shape[1] // groups          # planes of each group: one of them is 1
@@ -220,7 +220,7 @@ def _fill(band, first, lines, source, n, c, top, near_row, near, deal, width, ze
                     store(band, (line, run + k), gather(source, (n, c, h, r + k * deal), deal, count - k))
 
 
-@jit
+@jit(allocates=True)
 def _weight_grad(first, last, grad, x, sums, rows, columns, height):
     """Fill sums (G·M, 1, K_h, K_w) of groups first .. last - 1, three taps of a row at a time."""
     _, O, P, Q = grad.shape

@@ -83,7 +83,7 @@ def inside(axis, t):
     return first, max(first, min(axis.result, (axis.near + axis.source - 1 - axis.cell[t]) // axis.deal + 1))
 
 
-@jit
+@jit(allocates=True)
 def ends(axis, step):
     """(runs, blocks, 2): the first and the last-plus-one tap with which a block of `step` results meets the source."""
     blocks = (axis.result + axis.runs * step - 1) // (axis.runs * step)

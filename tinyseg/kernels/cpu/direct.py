@@ -66,7 +66,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     return weight
 
 
-@jit(fastmath={"contract"})
+@jit(fastmath={"contract"}, allocates=True)
 def _forward(n, o, x, weight, y, rows, columns, groups):
     """Fill y[n, o]."""
     _, C, K_h, K_w = weight.shape
@@ -85,7 +85,7 @@ def _forward(n, o, x, weight, y, rows, columns, groups):
         y[n, o] += part
 
 
-@jit(fastmath={"contract"})
+@jit(fastmath={"contract"}, allocates=True)
 def _input_grad(n, c, grad, weight, x, rows, columns, groups):
     """Fill x[n, c]."""
     O, C, K_h, K_w = weight.shape
@@ -104,7 +104,7 @@ def _input_grad(n, c, grad, weight, x, rows, columns, groups):
         x[n, c] += part
 
 
-@jit(fastmath={"contract"})
+@jit(fastmath={"contract"}, allocates=True)
 def _weight_grad(o, c, grad, x, weight, rows, columns, groups):
     """Fill weight[o, c]."""
     O, C, K_h, K_w = weight.shape

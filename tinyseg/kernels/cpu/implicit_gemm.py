@@ -14,12 +14,23 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels, pack_weight
-from tinyseg.kernels.cpu.implicit_gemm_plan import flattened, plans_of
+from tinyseg.kernels.cpu.implicit_gemm_pack import number_pairs, pack_panels, pack_weight
+from tinyseg.kernels.cpu.implicit_gemm_plan import filled_up, flattened, plans_of
 from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply
 from tinyseg.kernels.cpu.implicit_gemm_weight import conv2d_weight_grad
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
-from tinyseg.kernels.cpu.vector import LANES, ROWS, interleave, load, maximum, scatter, splat, store, store_part
+from tinyseg.kernels.cpu.vector import (
+    COLUMNS,
+    LANES,
+    ROWS,
+    interleave,
+    load,
+    maximum,
+    scatter,
+    splat,
+    store,
+    store_part,
+)
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -36,7 +47,10 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
                       relu: bool = False) -> np.ndarray:
     """The transpose of `conv2d` in x: grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W)."""
     x = workspace.empty((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size))
-    _compute(grad, weight, x, geometry, True, bias, relu)
+    whole = filled_up(geometry, weight)
+    _compute(grad, whole[1], x, whole[0], True, bias, relu)
+    if whole[0] is not geometry and not np.isfinite(x).all():             # of the zeros that filled up the kernel?
+        _compute(grad, weight, x, geometry, True, bias, relu)
     return x
 
 
@@ -56,13 +70,13 @@ def _compute(source, weight, result, geometry: ConvGeometry, transpose: bool, bi
         (weight[g], *part, a[g]) for plan, a in zip(plans, panels, strict=True) for part in plan.packing
         for g in range(G)])
 
-    spare: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []          # scratch that no thread uses now
+    spare: list[tuple[np.ndarray, ...]] = []         # scratch that no thread uses now
 
     def work(item) -> None:
         plan, a, n, g, job = item
         scratch = spare.pop() if spare else _scratch(plans)
-        _fill(source[n, g * inputs:(g + 1) * inputs], a[g], plan.phases, plan.columns, plan.families, plan.slices,
-              plan.segments, plan.taps, plan.ranges, job, step, cell, result[n, g * outputs:(g + 1) * outputs],
+        _fill(source[n, g * inputs:(g + 1) * inputs], a[g], plan.phases, plan.columns, plan.families, plan.segments,
+              plan.taps, plan.slices, plan.ranges, job, step, cell, result[n, g * outputs:(g + 1) * outputs],
               bias[g * outputs:(g + 1) * outputs], floor, *scratch)
         spare.append(scratch)
 
@@ -70,36 +84,38 @@ def _compute(source, weight, result, geometry: ConvGeometry, transpose: bool, bi
                        for g in range(G) for job in plan.jobs])
 
 
-def _scratch(plans) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Packed pixels, the part of the result, and the numbers of the weights for each row of packed pixels."""
-    packed, part = (tuple(np.max([plan.scratch[i] for plan in plans], 0).tolist()) for i in (0, 1))
-    return workspace.empty(packed), workspace.empty(part), np.empty(packed[0], np.int64)
+def _scratch(plans) -> tuple[np.ndarray, ...]:
+    """For `_fill`."""
+    rows, width, pixels, depth = (max(plan.scratch[i] for plan in plans) for i in range(4))
+    return (workspace.empty((pixels + COLUMNS * LANES) * depth), workspace.empty((rows, width)),
+            workspace.empty((1, pixels + LANES)), np.empty((pixels, 3), np.int64), np.empty(depth, np.int64))
 
 
 @jit
-def _fill(x, a, phases, columns, families, slices, segments, taps, ranges, job, step, cell, out, bias, floor, b, c,
-          order):
+def _fill(x, a, phases, columns, families, segments, taps, slices, ranges, job, step, cell, out, bias, floor, b, c,
+          line, runs, order):
     """One job of a `Plan`: x (C, H, W), panels a of the weight -> some lines of out (O, H', W').
 
-    b, c, order    scratch: packed pixels, the job's part of the result, which weight belongs to each row of b
+    b, c, line, runs, order    scratch: packed pixels, the job's part of the result, a row of packed pixels, where
+                               pixels lie in x, which weight belongs to each row of b
     """
     first_line, last_line, first, last = job
-    width = _width(segments, first, last)
-    for f in range(len(families)):
-        height, row = (last_line - first_line) * families[f, 0], families[f, 1]
-        panel = first_line * families[f, 0] // ROWS
-        if families[f, 2] == families[f, 3]:         # no tap reaches these phases
-            _clear(c, row, height, width)
-        for s in range(families[f, 2], families[f, 3]):
-            pitch = (slices[s, 1] - slices[s, 0]) * (slices[s, 3] - slices[s, 2]) * ROWS
-            begin, fresh, column = slices[s, 4] + panel * pitch, s == families[f, 2], 0
-            part = slices[s, 0], slices[s, 1], slices[s, 2], slices[s, 3]
-            for i in range(first, last):
-                start, stop = ranges[segments[i, 5], f, 0], ranges[segments[i, 5], f, 1]
-                depth = pack_pixels(x, part, taps, start, stop, step, segments, i, b, order)
-                multiply(a, begin, pitch, order, depth, b, segments[i, 2], c, row, height, column, fresh)
-                column += _padded(segments[i, 2])
-    _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor)
+    column = 0
+    for i in range(first, last):
+        width, region = segments[i, 2], segments[i, 5]
+        for f in range(len(families)):
+            height, row, pitch = (last_line - first_line) * families[f, 0], families[f, 1], families[f, 4]
+            panel = families[f, 3] + first_line * families[f, 0] // ROWS * pitch
+            if ranges[region, f, 0] == ranges[region, f, 1]:             # no tap reaches these phases
+                _clear(c, row, height, column, width)
+            for s in range(ranges[region, f, 0], ranges[region, f, 1]):
+                channels, start, stop = (slices[s, 0], slices[s, 1]), slices[s, 2], slices[s, 3]
+                depth = pack_panels(x, channels, taps, start, stop, step, segments, i, runs, line, b)
+                number_pairs(channels, taps, start, stop, families[f, 2], 0, order)
+                multiply(a, panel, pitch, order, depth, b, width, c, row, height, column, s == ranges[region, f, 0])
+        column += _padded(width)
+    for row in range(last_line - first_line):
+        _store(c, phases, columns, segments, first, last, first_line + row, row, cell, out, bias, floor)
 
 
 @jit
@@ -108,24 +124,19 @@ def _padded(count):
 
 
 @jit
-def _width(segments, first, last):
-    width = 0
-    for i in range(first, last):
-        width += _padded(segments[i, 2])
-    return width
-
-
-@jit
-def _clear(c, row, height, width):
+def _clear(c, row, height, column, width):
     for i in range(row, row + (height + ROWS - 1) // ROWS * ROWS):
-        for j in range(0, width, LANES):
+        for j in range(column, column + width, LANES):
             store(c, (i, j), splat(0))
 
 
 @jit
-def _store(c, phases, columns, segments, first, last, first_line, last_line, cell, out, bias, floor):
-    """Add the bias to a job's part of the result, cut it off below the floor, and bring it to its place."""
-    start = 0
+def _store(c, phases, columns, segments, first, last, line, row, cell, out, bias, floor):
+    """Add the bias to a line of a job's part of the result, cut it off below the floor, and bring it to its place.
+
+    All segments of one line follow one another: where they share rows of the result, these are near then.
+    """
+    channel, phase, start = line // len(phases), phases[line % len(phases)], 0
     for i in range(first, last):
         left, width, count, p, q = segments[i, 0], segments[i, 1], segments[i, 2], segments[i, 3], segments[i, 4]
         j = 0
@@ -133,31 +144,20 @@ def _store(c, phases, columns, segments, first, last, first_line, last_line, cel
             n = min(left + width - q, count - j)                         # pixels left in this row
             if cell == (1, 1) and width == out.shape[2]:
                 n = count                                                # in out the pixels lie one after the other
-            _store_run(c, start + j, n, phases, columns, first_line, last_line, cell, out, p * cell[0], q * cell[1],
-                       bias, floor)
+            if p * cell[0] + phase < out.shape[1]:
+                place = channel, p * cell[0] + phase, q * cell[1]
+                if cell[1] == 1:
+                    _store_pixels(c, row, start + j, n, bias[channel], floor, out, place)
+                else:
+                    _store_cells(c, columns, row, start + j, n, cell[1], bias[channel], floor, out, place)
             j, p, q = j + n, p + 1, left
         start += _padded(count)
 
 
 @jit
-def _store_run(c, j, count, phases, columns, first_line, last_line, cell, out, h, w, bias, floor):
-    """Pixels j .. j + count - 1 of all lines, the first of which begins at row h and column w."""
-    channel, phase = first_line // len(phases), first_line % len(phases)
-    for row in range(last_line - first_line):
-        if h + phases[phase] < out.shape[1]:
-            if cell[1] == 1:
-                _store_pixels(c, row, j, count, bias[channel], floor, out, channel, h + phases[phase], w)
-            else:
-                _store_cells(c, columns, row, j, count, cell[1], bias[channel], floor, out, channel,
-                             h + phases[phase], w)
-        phase += 1
-        if phase == len(phases):
-            channel, phase = channel + 1, 0
-
-
-@jit
-def _store_pixels(c, row, j, count, bias, floor, out, channel, h, w):
-    """c[row, j:j + count] to out[channel, h, w] and what follows."""
+def _store_pixels(c, row, j, count, bias, floor, out, place):
+    """c[row, j:j + count] to out[place] and what follows."""
+    channel, h, w = place
     i = 0
     while i + LANES <= count:
         store(out, (channel, h, w + i), maximum(splat(floor), load(c, (row, j + i)) + bias))
@@ -167,9 +167,9 @@ def _store_pixels(c, row, j, count, bias, floor, out, channel, h, w):
 
 
 @jit
-def _store_cells(c, columns, line, j, count, cell, bias, floor, out, channel, h, w):
-    """`count` pixels of all phases to out[channel, h, w] and what follows: `cell` columns for each pixel."""
-    W = out.shape[2]
+def _store_cells(c, columns, line, j, count, cell, bias, floor, out, place):
+    """`count` pixels of all phases to out[place] and what follows: `cell` columns for each pixel."""
+    (channel, h, w), W = place, out.shape[2]
     if cell == 2 and len(columns) == 2:
         even, odd = _row_of(columns, line, 0), _row_of(columns, line, 1)
         for i in range(0, count, LANES):

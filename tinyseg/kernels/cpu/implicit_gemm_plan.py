@@ -14,8 +14,10 @@ All sizes are pairs (height, width); a plan is a handful of small integer arrays
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, product
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +25,15 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS
 
-__all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "flattened", "forward", "odd_pitch", "plans_of", "regions_of",
-           "round_up", "segments_of", "slices_of", "table", "taps_of", "transposed"]
+__all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "filled_up", "flattened", "forward", "odd_pitch", "plans_of",
+           "regions_of", "round_up", "segments_of", "slices_of", "table", "taps_of", "transposed"]
 
-DEPTH = 256                                          # (channel, tap) pairs multiplied at a time
-PIXELS = 8 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
-_RESULT = 192 << 10                                  # numbers of the result that a job keeps in the L2 cache
-_ROWS = 256                                          # of the result in a job
+DEPTH = 192                                          # (channel, tap) pairs multiplied at a time
+PIXELS = 4 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
+_PART = 2 * PIXELS                                   # of the result in a job, which stays there, too
+_ROWS = 256                                          # for so many rows
+_PACKING = 24                                        # to pack pixels takes as long as to multiply so many rows by them
+_PANELS = 8                                          # of the weights that a thread packs at a time
 _WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
 
 
@@ -50,16 +54,17 @@ class Plan(NamedTuple):
 
     phases: np.ndarray                               # (P_h,) of H
     columns: np.ndarray                              # (P_w, 3) for each phase of W: phases and row of its family, index
-    families: np.ndarray                             # (F, 4) of W: phases, row in a job's part, slices first, last
-    slices: np.ndarray                               # (S, 5) c0, c1, t0, t1, where its panels begin
+    families: np.ndarray                             # (F, 5) of W: phases, row in a job's part, taps, where the panels
+                                                     # of its weights begin, numbers in a panel
     segments: np.ndarray                             # (., 6) column and width of the region; pixels; p, q of the first;
                                                      # region
     taps: np.ndarray                                 # (., 5) t, offsets in H and W, columns from .. to that it sees
-    ranges: np.ndarray                               # (regions, F, 2) of taps
-    packing: tuple[tuple[np.ndarray, np.ndarray, int, int, int], ...]    # rows, shifts, first, depth, start of a slice
+    slices: np.ndarray                               # (., 4) channels first, last; taps first, last
+    ranges: np.ndarray                               # (regions, F, 2) of slices
+    packing: tuple[tuple[np.ndarray, np.ndarray, int, int], ...]         # rows, shifts, start and pitch of panels
     jobs: tuple[tuple[int, int, int, int], ...]      # lines first, last; segments first, last
     size: int                                        # numbers in all panels
-    scratch: tuple[tuple[int, int], tuple[int, int]]     # shapes of packed pixels and of a job's result
+    scratch: tuple[int, int, int, int]               # rows and columns of a job's result; pixels and depth packed
 
 
 def round_up(number: int, step: int) -> int:
@@ -91,6 +96,28 @@ def flattened(geometry: ConvGeometry, *arrays: np.ndarray) -> tuple[Any, ...]:
     return flat, *(array.reshape(*array.shape[:2], 1, height * width) for array in arrays)
 
 
+def filled_up(geometry: ConvGeometry, weight: np.ndarray) -> tuple[ConvGeometry, np.ndarray]:
+    """A convolution and its weight with zeros around the kernel where that makes its transpose cheaper.
+
+    The kernel grows until it covers whole strides: all phases then have the same taps and are rows of one product, for
+    which pixels are packed once.  With few channels packing is what costs.  An infinity times a zero is no number,
+    which is for the caller to see.
+    """
+    near = tuple(-p % s for p, s in zip(geometry.near_padding, geometry.stride, strict=True))
+    kernel = tuple(round_up(k + n, s) for k, n, s in zip(geometry.kernel_size, near, geometry.stride, strict=True))
+    phases, channels = prod(geometry.stride), weight.shape[1]
+    apart = geometry.taps * (round_up(channels, ROWS // 2) + _PACKING)
+    together = prod(kernel) // phases * (round_up(channels * phases, ROWS // 2) + _PACKING)
+    if geometry.dilation != (1, 1) or kernel == geometry.kernel_size or together >= apart:
+        return geometry, weight
+    whole = np.zeros((*weight.shape[:2], *kernel), np.float32)
+    inner = tuple(slice(n, n + k) for n, k in zip(near, geometry.kernel_size, strict=True))
+    whole[(..., *inner)] = weight
+    padding = tuple((a + n, b + k - old - n) for (a, b), n, k, old in zip(
+        geometry.padding, near, kernel, geometry.kernel_size, strict=True))
+    return replace(geometry, kernel_size=kernel, padding=padding), whole
+
+
 @lru_cache(maxsize=512)
 def plans_of(geometry: ConvGeometry, transpose: bool, source: int, channels: int, repeats: int,
             threads: int) -> tuple[Plan, ...]:
@@ -115,7 +142,7 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
     """across, inward    distance in the weight between two channels of the result, of the source"""
     lines, breadth = channels * len(rows.phases), sum(len(family.phases) for family in columns)
     block = _line_block(lines, breadth)
-    families, slices, packing, height, size = [], [], [], 0, 0
+    families, packing, height, size = [], [], 0, 0
     for family in columns:
         taps, phases = len(rows.offsets) * len(family.offsets), len(family.phases)
         # One tap further is as far in the kernel for every phase: where a weight lies is the sum of two numbers.
@@ -125,33 +152,36 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
         place = np.full(round_up(lines * phases, ROWS), -1)
         place[:lines * phases] = np.add.outer(np.arange(channels) * across, starts).ravel()
         shifts = np.add.outer(np.arange(source) * inward, np.array(steps, np.int64)).ravel()
-        first = len(slices)
-        for c0, c1, t0, t1 in slices_of(source, taps):
-            depth = (c1 - c0) * (t1 - t0)
-            slices.append((c0, c1, t0, t1, size))
-            packing.append((place, shifts, c0 * taps + t0, depth, size))
-            size += len(place) * depth
-        families.append((phases, height, first, len(slices)))
+        pitch = odd_pitch(len(shifts), 64) * ROWS
+        packing += [(place[row:row + _PANELS * ROWS], shifts, size + row // ROWS * pitch, pitch)
+                    for row in range(0, len(place), _PANELS * ROWS)]
+        families.append((phases, height, taps, size, pitch))
         height += round_up(block * phases, ROWS)
+        size += len(place) // ROWS * pitch
 
     regions = regions_of(rows, columns, sizes, step, cells)
-    blocks = -(-lines // block) * repeats
+    taps, seen = taps_of(regions, rows, columns, sizes, step)
+    slices, ranges = [], np.zeros_like(seen)
+    for place in np.ndindex(*seen.shape[:2]):
+        start, stop = seen[place]
+        ranges[place][0] = len(slices)
+        slices += [(c0, c1, start + t0, start + t1) for c0, c1, t0, t1 in slices_of(source, stop - start)]
+        ranges[place][1] = len(slices)
+
+    blocks = -(-lines // block) * max(1, repeats)    # an empty batch has a plan, too
     pixels = sum(h * w for (_, h), (_, w) in regions)
-    parts = _parts(pixels, max(COLUMNS * LANES, _RESULT // height), blocks, threads)
+    parts = _parts(pixels, blocks, threads)
     segments = segments_of(regions, min(PIXELS, round_up(-(-pixels // parts), LANES)))
     groups = _even_parts([round_up(s[2], LANES) for s in segments], parts)
     jobs = [(line, min(line + block, lines), *group) for group in groups for line in range(0, lines, block)]
 
-    taps, ranges = taps_of(regions, rows, columns, sizes, step)
-    deepest = max(((c1 - c0) * (t1 - t0) for c0, c1, t0, t1, _ in slices), default=0)
+    deepest = max(((c1 - c0) * (t1 - t0) for c0, c1, t0, t1 in slices), default=1)
+    longest = max(s[2] for s in segments)
     widest = max(sum(round_up(s[2], LANES) for s in segments[a:b]) for a, b in groups)
-    # An odd number of cache lines from row to row spreads them over the whole cache.
-    scratch = ((max(1, deepest), odd_pitch(max(s[2] for s in segments) + COLUMNS * LANES)),
-               (height, odd_pitch(widest + COLUMNS * LANES)))
     order = {phase: (*families[f][:2], j) for f, family in enumerate(columns) for j, phase in enumerate(family.phases)}
-    return Plan(np.array(rows.phases), np.array([order[p] for p in sorted(order)]), table(families, 4),
-                table(slices, 5), table(segments, 6), taps, ranges, tuple(packing), tuple(jobs), size,
-                scratch)
+    return Plan(np.array(rows.phases), np.array([order[p] for p in sorted(order)]), table(families, 5),
+                table(segments, 6), taps, table(slices, 4), ranges, tuple(packing), tuple(jobs), size,
+                (height, odd_pitch(widest + COLUMNS * LANES), round_up(longest, LANES), deepest))
 
 
 def slices_of(channels: int, taps: int) -> Iterator[tuple[int, int, int, int]]:
@@ -239,9 +269,9 @@ def _line_block(lines: int, breadth: int) -> int:
     return min(lines, round_up(-(-lines // -(-lines // most)), ROWS))
 
 
-def _parts(pixels: int, most: int, repeats: int, threads: int) -> int:
+def _parts(pixels: int, repeats: int, threads: int) -> int:
     """Into how many jobs the pixels go: a multiple of the threads where there are few."""
-    parts = -(-pixels // most)
+    parts = -(-pixels // _PART)
     if threads > 1 and parts * repeats < 8 * threads:
         while parts * repeats % threads and pixels > parts * COLUMNS * LANES:
             parts += 1
@@ -256,9 +286,9 @@ def _even_parts(sizes: list[int], parts: int) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in pairwise(cuts) if a < b]
 
 
-def odd_pitch(numbers: int) -> int:
-    """At least so many, an odd number of vectors."""
-    return ((numbers + LANES - 1) // LANES | 1) * LANES
+def odd_pitch(numbers: int, unit: int = LANES) -> int:
+    """At least so many, an odd number of units: then rows, or panels, spread over the whole cache."""
+    return (-(-numbers // unit) | 1) * unit
 
 
 def table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:

@@ -13,28 +13,35 @@ from tinyseg.kernels.cpu.vector import (
     load,
     outer_add,
     outer_add_down,
+    prefetch,
     store,
     store_tile,
     zero_tile,
 )
 
-__all__ = ["multiply", "multiply_transposed"]
+__all__ = ["multiply", "multiply_transposed", "tile_columns"]
 
 _HALF = (ROWS + 1) // 2
 
 
 def _column(rows, columns):
-    """The kernel of a column of tiles of this size, a constant of its code: c += a[order]ᵀ · b, or = where fresh."""
+    """The kernel of a column of tiles of this size, a constant of its code: c += a[order]ᵀ · b, or = where fresh.
+
+    Row k of b begins at b[place + k·step].  The next panel of a is asked for while this one is multiplied.
+    """
     @jit
-    def add_products(a, start, pitch, order, depth, b, j, c, row, last_row, column, fresh):
+    def add_products(a, start, pitch, order, depth, b, place, step, c, row, last_row, column, fresh):
         for i in range(row, last_row, rows):
             tile = zero_tile(rows, columns)
-            if depth * ROWS == pitch:                # all in their order
+            if order[depth - 1] == order[0] + depth - 1:                 # one after the other
+                first = start + order[0] * ROWS
                 for k in range(depth):
-                    tile = outer_add(tile, a, start + k * ROWS, b, (k, j))
+                    prefetch(a, first + pitch + k * ROWS)
+                    tile = outer_add(tile, a, first + k * ROWS, b, place + k * step)
             else:
                 for k in range(depth):
-                    tile = outer_add(tile, a, start + order[k] * ROWS, b, (k, j))
+                    prefetch(a, start + pitch + order[k] * ROWS)
+                    tile = outer_add(tile, a, start + order[k] * ROWS, b, place + k * step)
             if not fresh:
                 tile = add_tile(tile, c, (i, column))
             store_tile(tile, c, (i, column))
@@ -64,7 +71,7 @@ _down, _down_2, _down_1 = (_transposed_column(ROWS, columns) for columns in (COL
 
 
 @jit
-def _vectors(left):
+def tile_columns(left):
     """How many vectors wide the next tile is where so many columns are left: no narrower than two if possible."""
     vectors = (left + LANES - 1) // LANES
     return COLUMNS if vectors >= COLUMNS and vectors != COLUMNS + 1 else min(vectors, 2)
@@ -82,25 +89,26 @@ def multiply(a, start, pitch, order, depth, b, width, c, row, height, column, fr
 
     fresh    whether c holds nothing yet, which counts as 0
 
-    a is flat and in panels, a[i, k] = a[start + i // ROWS · pitch + k·ROWS + i % ROWS].  Tiles write up to their own
-    size beyond height, and whole vectors.
+    a and b are flat and in panels: a[i, k] = a[start + i // ROWS · pitch + k·ROWS + i % ROWS], and b is as wide as the
+    tiles, one after another as `tile_columns` says.  Tiles write up to their own size beyond height, and whole vectors.
     """
     middle, end = row + _whole_rows(height), row + height
     rest = start + _whole_rows(height) // ROWS * pitch
     j = 0
     while j < width:
-        vectors, to = _vectors(width - j), column + j
+        vectors, to = tile_columns(width - j), column + j
+        place, step = j * depth, vectors * LANES
         if vectors == COLUMNS:
-            _whole(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
-            _half(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
+            _whole(a, start, pitch, order, depth, b, place, step, c, row, middle, to, fresh)
+            _half(a, rest, pitch, order, depth, b, place, step, c, middle, end, to, fresh)
         elif vectors == 2:
-            _whole_2(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
+            _whole_2(a, start, pitch, order, depth, b, place, step, c, row, middle, to, fresh)
             for k in range(0, 2 * LANES, LANES):
-                _half_1(a, rest, pitch, order, depth, b, j + k, c, middle, end, to + k, fresh)
+                _half_1(a, rest, pitch, order, depth, b, place + k, step, c, middle, end, to + k, fresh)
         else:
-            _whole_1(a, start, pitch, order, depth, b, j, c, row, middle, to, fresh)
-            _half_1(a, rest, pitch, order, depth, b, j, c, middle, end, to, fresh)
-        j += vectors * LANES
+            _whole_1(a, start, pitch, order, depth, b, place, step, c, row, middle, to, fresh)
+            _half_1(a, rest, pitch, order, depth, b, place, step, c, middle, end, to, fresh)
+        j += step
 
 
 @jit
@@ -111,7 +119,7 @@ def multiply_transposed(a, height, order, depth, b, width, c, scratch):
     """
     j = 0
     while j < width:
-        vectors = _vectors(width - j)
+        vectors = tile_columns(width - j)
         if vectors == COLUMNS:
             _down(a, height, depth, b, j, order, c, scratch)
         elif vectors == 2:

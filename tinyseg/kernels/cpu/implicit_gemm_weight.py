@@ -15,7 +15,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.implicit_gemm_pack import pack_pixels
+from tinyseg.kernels.cpu.implicit_gemm_pack import number_pairs, pack_pixels
 from tinyseg.kernels.cpu.implicit_gemm_plan import (
     flattened,
     forward,
@@ -61,14 +61,15 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     blocks = [(g, block) for g in range(groups) for block in plan.blocks]
     alone = len(plan.shares) == 1
     parts = {key: workspace.empty((len(plan.shares), *plan.shape)) for key in blocks if not alone}
+    itself = np.array([[0, 0, 0, 0, geometry.output_size[1]]])           # a tap that sees the pixel
     spare: list[tuple[np.ndarray, ...]] = []         # scratch that no thread uses now
 
     def work(job) -> None:
         key, share = job
         part = workspace.empty((1, *plan.shape)) if alone else parts[key]
         scratch = spare.pop() if spare else _scratch(plan)
-        _add_products(grad, x, groups, plan.slices, plan.segments, plan.taps, plan.ranges, *key, plan.shares[share],
-                      geometry.stride, part[0 if alone else share], *scratch)
+        _add_products(grad, x, groups, plan.slices, plan.segments, plan.taps, itself, geometry.taps, plan.ranges,
+                      *key, plan.shares[share], geometry.stride, part[0 if alone else share], *scratch)
         spare.append(scratch)
         if alone:
             write(key, part)
@@ -83,10 +84,10 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
 
 
 def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
-    """For what the taps see, where each of its rows belongs, the gradient as it is and transposed, and a tile."""
+    """For `_add_products`."""
     pixels = odd_pitch(_PIXELS + LANES)
-    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty(max(plan.depth, LANES), np.int64),
-            workspace.empty((LANES, pixels)), workspace.empty((_PIXELS, plan.shape[1])),
+    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty((_PIXELS, 3), np.int64),
+            np.empty(plan.depth, np.int64), workspace.empty((LANES, pixels)), workspace.empty((_PIXELS, plan.shape[1])),
             workspace.empty((ROWS, COLUMNS * LANES)))
 
 
@@ -116,16 +117,16 @@ def _plan(geometry: ConvGeometry, channels: int, outputs: int, images: int, grou
 
 
 @jit
-def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, share, step, total, b, order, lines,
-                  pixels, tile):
+def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ranges, g, block, share, step, total, b,
+                  runs, order, lines, pixels, tile):
     """total[(channel, tap), o] = the sum over the pixels of a share.
 
-    b, order, lines, pixels, tile    scratch: what the taps see, the row of the total that belongs to each row of it,
-                                     LANES channels of the gradient, the gradient transposed, a tile of the product
+    b, runs, order, lines, pixels, tile    scratch: what the taps see, where pixels lie, the row of the total that
+                                           belongs to each row of b, LANES channels of the gradient, the gradient
+                                           transposed, a tile of the product
     """
     first_output, last_output, first, last = block
     outputs, channels = grad.shape[1] // groups, x.shape[1] // groups
-    itself = np.array([[0, 0, 0, 0, grad.shape[3]]])                     # a tap that sees the pixel
     for k in range(len(total)):
         for j in range(0, last_output - first_output, LANES):
             store(total, (k, j), splat(0))
@@ -134,18 +135,22 @@ def _add_products(grad, x, groups, slices, segments, taps, ranges, g, block, sha
         n, i = pair // len(segments), pair % len(segments)
         count, start, stop = segments[i, 2], ranges[segments[i, 5], 0, 0], ranges[segments[i, 5], 0, 1]
         for o in range(first_output, last_output, LANES):
-            channels_now = g * outputs + o, g * outputs + min(o + LANES, last_output), none, one
-            rows = pack_pixels(grad[n], channels_now, itself, none, one, (one, one), segments, i, lines, order)
+            part = g * outputs + o, g * outputs + min(o + LANES, last_output)
+            rows = pack_pixels(grad[n], part, itself, none, one, (one, one), segments, i, runs, lines)
             for k in range(rows, LANES):
                 for j in range(0, count, LANES):
                     store(lines, (k, j), splat(0))
             for j in range(0, count, LANES):
                 transpose_square(lines, (0, j), lines.shape[1], pixels, (j, o - first_output), pixels.shape[1])
         for s in range(first, last):
-            part = g * channels + slices[s, 0], g * channels + slices[s, 1], slices[s, 2], slices[s, 3]
-            depth = pack_pixels(x[n], part, taps, start, stop, step, segments, i, b, order)
-            for k in range(depth):
-                order[k] += slices[s, 4] - slices[first, 4]
+            t0, t1 = start, stop
+            while t0 < t1 and taps[t0, 0] < slices[s, 2]:
+                t0 += 1
+            while t0 < t1 and taps[t1 - 1, 0] >= slices[s, 3]:
+                t1 -= 1
+            part = g * channels + slices[s, 0], g * channels + slices[s, 1]
+            depth = pack_pixels(x[n], part, taps, t0, t1, step, segments, i, runs, b)
+            number_pairs((slices[s, 0], slices[s, 1]), taps, t0, t1, all_taps, slices[first, 4], order)
             for k in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
                 for j in range(0, count, LANES):
                     store(b, (k, j), splat(0))

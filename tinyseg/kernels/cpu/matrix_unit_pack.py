@@ -177,7 +177,7 @@ def pack_patches(lines, block, below, blocks, planes, steps, positions):
     return largest_lane(largest)
 
 
-@jit
+@jit(allocates=True)
 def largest_lane(vector):
     """The largest lane; no lane is negative.  NaN is larger than all."""
     numbers = np.empty(LANES, np.float32)

@@ -17,7 +17,7 @@ def resample2d(x: np.ndarray, rows: AxisMap, columns: AxisMap) -> np.ndarray:
     return y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 
-@jit
+@jit(allocates=True)
 def _resample(first, last, x, row_start, row, row_weight, column_start, column, column_weight, y):
     _, height, width = y.shape
     for t in range(first, last):
