@@ -50,18 +50,18 @@ def _column(rows, columns):
 
 
 def _transposed_column(rows, columns):
-    """The kernel of a column of tiles of this size: c[order] += a · b."""
+    """The kernel of a column of tiles of this size: c[order, j:] += a · b, row k of b at place + k·step."""
     @jit
-    def add_products(a, height, depth, b, j, order, c, scratch):
+    def add_products(a, height, depth, b, place, step, order, c, j, scratch):
         for i in range(0, height, rows):
             tile = zero_tile(rows, columns)
             for k in range(depth):
-                tile = outer_add_down(tile, a, (i, k), b, (k, j))
+                tile = outer_add_down(tile, a, (i, k), b, place + k * step)
             store_tile(tile, scratch, (0, 0))
             for k in range(min(rows, height - i)):
-                for v in range(columns):
-                    place = order[i + k], j + v * LANES
-                    store(c, place, load(c, place) + load(scratch, (k, v * LANES)))
+                for v in range(0, columns * LANES, LANES):
+                    to = order[i + k], j + v
+                    store(c, to, load(c, to) + load(scratch, (k, v)))
     return add_products
 
 
@@ -115,15 +115,17 @@ def multiply(a, start, pitch, order, depth, b, width, c, row, height, column, fr
 def multiply_transposed(a, height, order, depth, b, width, c, scratch):
     """c[order[i], j] += Σ a[i, k] · b[k, j] over k < depth, for i < height and j < width, which whole vectors round up.
 
+    b is in panels as for `multiply`, a (rows, pixels) is not.
     scratch    (ROWS, COLUMNS · LANES).  Rows of a beyond height are read.
     """
     j = 0
     while j < width:
         vectors = tile_columns(width - j)
+        place, step = j * depth, vectors * LANES
         if vectors == COLUMNS:
-            _down(a, height, depth, b, j, order, c, scratch)
+            _down(a, height, depth, b, place, step, order, c, j, scratch)
         elif vectors == 2:
-            _down_2(a, height, depth, b, j, order, c, scratch)
+            _down_2(a, height, depth, b, place, step, order, c, j, scratch)
         else:
-            _down_1(a, height, depth, b, j, order, c, scratch)
-        j += vectors * LANES
+            _down_1(a, height, depth, b, place, step, order, c, j, scratch)
+        j += step

@@ -27,13 +27,13 @@ from tinyseg.kernels.cpu.implicit_gemm_plan import (
     table,
     taps_of,
 )
-from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply_transposed
+from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply_transposed, tile_columns
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS, load, splat, store, transpose_square
 
 __all__ = ["conv2d_weight_grad"]
 
-_PIXELS = 256                                        # packed at a time
+_PIXELS = 192                                        # packed at a time
 _OUTPUTS = 256                                       # output channels of a block
 _BLOCK = 128 << 10                                   # numbers of a block, which stays in the L2 cache
 
@@ -85,10 +85,10 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
 
 def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
     """For `_add_products`."""
-    pixels = odd_pitch(_PIXELS + LANES)
-    return (workspace.empty((plan.depth + ROWS, pixels)), np.empty((_PIXELS, 3), np.int64),
-            np.empty(plan.depth, np.int64), workspace.empty((LANES, pixels)), workspace.empty((_PIXELS, plan.shape[1])),
-            workspace.empty((ROWS, COLUMNS * LANES)))
+    line, panel = odd_pitch(_PIXELS + LANES), plan.shape[1] + COLUMNS * LANES
+    return (workspace.empty((plan.depth + ROWS, line)), np.empty((_PIXELS, 3), np.int64),
+            np.empty(plan.depth, np.int64), workspace.empty((LANES, line)),
+            workspace.empty((_PIXELS + LANES) * panel), workspace.empty((ROWS, COLUMNS * LANES)))
 
 
 @lru_cache(maxsize=512)
@@ -126,22 +126,20 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
                                            transposed, a tile of the product
     """
     first_output, last_output, first, last = block
-    outputs, channels = grad.shape[1] // groups, x.shape[1] // groups
+    outputs, channels, width = grad.shape[1] // groups, x.shape[1] // groups, last_output - first_output
     for k in range(len(total)):
-        for j in range(0, last_output - first_output, LANES):
+        for j in range(0, width, LANES):
             store(total, (k, j), splat(0))
-    none, one = np.int64(0), np.int64(1)             # not literals, for which kernels would be compiled anew
     for pair in range(share[0], share[1]):
         n, i = pair // len(segments), pair % len(segments)
         count, start, stop = segments[i, 2], ranges[segments[i, 5], 0, 0], ranges[segments[i, 5], 0, 1]
-        for o in range(first_output, last_output, LANES):
-            part = g * outputs + o, g * outputs + min(o + LANES, last_output)
-            rows = pack_pixels(grad[n], part, itself, none, one, (one, one), segments, i, runs, lines)
-            for k in range(rows, LANES):
-                for j in range(0, count, LANES):
-                    store(lines, (k, j), splat(0))
-            for j in range(0, count, LANES):
-                transpose_square(lines, (0, j), lines.shape[1], pixels, (j, o - first_output), pixels.shape[1])
+        j = 0
+        while j < width:
+            columns = tile_columns(width - j) * LANES
+            for v in range(j, j + columns, LANES):
+                channels_now = g * outputs + first_output + v, g * outputs + min(first_output + v + LANES, last_output)
+                _turn(grad[n], channels_now, itself, segments, i, runs, lines, pixels, j * count + v - j, columns)
+            j += columns
         for s in range(first, last):
             t0, t1 = start, stop
             while t0 < t1 and taps[t0, 0] < slices[s, 2]:
@@ -154,7 +152,29 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
             for k in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
                 for j in range(0, count, LANES):
                     store(b, (k, j), splat(0))
-            multiply_transposed(b, depth, order, count, pixels, last_output - first_output, total, tile)
+            multiply_transposed(b, depth, order, count, pixels, width, total, tile)
+
+
+@jit
+def _turn(grad, channels, itself, segments, s, runs, lines, pixels, place, step):
+    """pixels[place + j·step + v] = grad[channels[0] + v] at pixel j of a segment; zeros where channels are missing.
+
+    Up to LANES - 1 pixels too many are written.
+    """
+    width, count, p, q = segments[s, 1], segments[s, 2], segments[s, 3], segments[s, 4]
+    none, one = np.int64(0), np.int64(1)             # not literals, for which kernels would be compiled anew
+    rows, plane = channels[1] - channels[0], grad.shape[1] * grad.shape[2]
+    start = channels[0] * plane + p * width + q
+    if width == grad.shape[2] and rows == LANES and start + (LANES - 1) * plane + count + LANES <= grad.size:
+        for j in range(0, count, LANES):                                 # where they are, they lie side by side
+            transpose_square(grad, (0, 0, start + j), plane, pixels, place + j * step, step)
+        return
+    pack_pixels(grad, channels, itself, none, one, (one, one), segments, s, runs, lines)
+    for k in range(rows, LANES):
+        for j in range(0, count, LANES):
+            store(lines, (k, j), splat(0))
+    for j in range(0, count, LANES):
+        transpose_square(lines, (0, j), lines.shape[1], pixels, place + j * step, step)
 
 
 @jit
