@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -117,7 +118,7 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     arguments = tuple(plain(a) if is_array(a) else a for a in arguments)
     arrays = [a for a in arguments if is_array(a)]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)
-    call = geometry, str(arrays[0].dtype), *(a.shape for a in arrays)
+    call = geometry, _name(arrays[0].dtype), *(a.shape for a in arrays)
     kernel = None
     if algorithm == "auto" and tuned is not None and without is None:
         kernel = tuned(_kernels.get((operation, device_of(arrays[0])), {}), arguments, *call[:2], call[2:])
@@ -128,6 +129,9 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     if bias is not None:
         y += namespace(y).reshape(bias, (-1, 1, 1))
     return namespace(y).maximum(y, 0) if relu else y
+
+
+_name = cache(str)                                   # of a dtype: NumPy makes it anew each time
 
 
 def plain(array: Any) -> Any:

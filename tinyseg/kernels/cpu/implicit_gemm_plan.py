@@ -89,11 +89,15 @@ def transposed(geometry: ConvGeometry, axis: int) -> list[Phases]:
 
 def flattened(geometry: ConvGeometry, *arrays: np.ndarray) -> tuple[Any, ...]:
     """A 1x1 convolution that keeps its pixels, and its arrays, with all of them in one row."""
-    height, width = geometry.input_size
-    if geometry.taps > 1 or geometry.output_size != (height, width) or any(map(any, geometry.padding)):
+    if geometry.taps > 1 or geometry.output_size != geometry.input_size or any(map(any, geometry.padding)):
         return geometry, *arrays
-    flat = ConvGeometry((1, height * width), (1, 1), groups=geometry.groups)
-    return flat, *(array.reshape(*array.shape[:2], 1, height * width) for array in arrays)
+    flat = _one_row(geometry)
+    return flat, *(array.reshape(*array.shape[:2], *flat.input_size) for array in arrays)
+
+
+@lru_cache(maxsize=512)
+def _one_row(geometry: ConvGeometry) -> ConvGeometry:
+    return ConvGeometry((1, prod(geometry.input_size)), (1, 1), groups=geometry.groups)
 
 
 def filled_up(geometry: ConvGeometry, weight: np.ndarray) -> tuple[ConvGeometry, np.ndarray]:

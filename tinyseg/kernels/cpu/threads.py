@@ -46,7 +46,7 @@ def in_parallel(work: Callable[[Any], None], items: Iterable[Any], blas: bool = 
     blas    whether the work multiplies matrices with NumPy
     """
     items = list(items)
-    helpers = min(num_threads(), len(items)) - 1
+    helpers = min(num_threads(), len(items)) - 1 if len(items) > 1 else 0
     with _one_blas_thread if blas else nullcontext():
         if helpers < 1:
             for item in items:
