@@ -18,7 +18,7 @@ SMALL = {"fcn32s": {"hidden": 4}, "fcn16s": {"hidden": 4}, "fcn8s": {"hidden": 4
 
 
 def config(name, **changes):
-    return Config(model=ModelConfig(name, SMALL.get(name, {})), **changes)
+    return Config(model=ModelConfig(name, SMALL.get(name, {}), init="weights"), **changes)
 
 
 def groups(recipe, **options):
@@ -44,8 +44,14 @@ def test_what_is_given_wins():
     recipe = with_preset(config("deeplab_v2", steps=7, optim=OptimConfig(learning_rate=1.0)),
                          preset("paper", "deeplab_v2"), keep={"learning_rate", "steps"})
     assert (recipe.optim.learning_rate, recipe.steps, recipe.optim.momentum) == (1.0, 7, 0.9)
-    own = with_preset(Config(model=ModelConfig("deeplab_v2", {"frozen_norm": False})), preset("paper", "deeplab_v2"))
-    assert own.model.options == {"frozen_norm": False}
+    own = ModelConfig("deeplab_v2", {"frozen_norm": False}, "weights")
+    assert with_preset(Config(model=own), preset("paper", "deeplab_v2")).model.options == {"frozen_norm": False}
+
+
+def test_only_trained_statistics_are_frozen():
+    chosen = preset("paper", "deeplab_v2")
+    for init_, options in (("weights", {"frozen_norm": True}), (None, {})):
+        assert with_preset(Config(model=ModelConfig("deeplab_v2", init=init_)), chosen).model.options == options
 
 
 @pytest.mark.parametrize(("given", "length"), [("epochs", (3, None)), ("steps", (20, 9))])

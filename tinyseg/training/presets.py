@@ -89,8 +89,7 @@ def deeplab_v2(name: str) -> Preset:
         "groups": (r"\.fc8\.|\.aspp\.c\d\.(weight|bias)$:lr=10", "bias$:lr=2,decay=0"), "schedule": "poly",
         "loss": "ce", "batch_size": 5, "accumulate": 2, "steps": 20_000, "scale": (0.5, 0.75, 1.0, 1.25, 1.5),
         "crop": (321, 321), "flip": 0.5, "options": {"frozen_norm": True},
-    }, ("begins with weights trained on MS-COCO, whose batch statistics stay: without --init they normalise nothing",
-        SHRUNK))
+    }, ("begins with weights trained on MS-COCO, whose batch statistics stay; without --init they are trained", SHRUNK))
 
 
 def deeplab_v3(name: str) -> Preset:
@@ -153,7 +152,10 @@ def preset(name: str, model: str) -> Preset:
 
 
 def with_preset(config: Config, chosen: Preset, keep: Collection[str] = ()) -> Config:
-    """`config` with the values of a preset, but for the fields named in `keep`; the net's own options win too."""
+    """`config` with the values of a preset, but for the fields named in `keep`; the net's own options win too.
+
+    Batch normalisations are frozen only where weights to begin with, `config.model.init`, bring their statistics.
+    """
     values = {name: value for name, value in chosen.values.items() if name not in keep and name != "options"}
     if "epochs" in keep or "steps" in keep:          # one of them decides the length
         values = {name: value for name, value in values.items() if name not in ("epochs", "steps")}
@@ -161,6 +163,9 @@ def with_preset(config: Config, chosen: Preset, keep: Collection[str] = ()) -> C
     def changed(part: Any) -> Any:
         return replace(part, **{f.name: values.pop(f.name) for f in fields(part) if f.name in values})
 
-    model = replace(config.model, options={**chosen.values.get("options", {}), **config.model.options})
+    options = {**chosen.values.get("options", {})}
+    if config.model.init is None:                    # fresh statistics, frozen, would normalise nothing
+        options.pop("frozen_norm", None)
+    model = replace(config.model, options={**options, **config.model.options})
     return changed(replace(config, data=changed(config.data), augment=changed(config.augment), model=model,
                            optim=changed(config.optim)))
