@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinyseg.data import StreetScenes
+from tinyseg.data import Resize, StreetScenes
 from tinyseg.errors import ArgumentError, CheckpointError, ShapeError
+from tinyseg.functional import interpolate
 from tinyseg.inference import Predictor
 from tinyseg.training import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, train
 
@@ -71,6 +72,18 @@ def test_fcns_begin_with_coarser_ones(tmp_path):
             np.testing.assert_allclose(dict(fine.named_parameters())[name].data, p.data, atol=2e-4)
     with pytest.raises(ArgumentError, match="stride 8 from stride 32"):
         train(config("fcn8s", str(tmp_path / "32")), tmp_path / "8")
+
+
+def test_a_net_is_used_at_the_size_at_which_it_was_trained(tmp_path):
+    train(Config(DataConfig(count=2, val_count=1, size=(48, 64), resize=24),
+                 model=ModelConfig("unet", {"base_channels": 4, "depth": 2}), steps=1, batch_size=2), tmp_path)
+    predictor = Predictor.load(tmp_path)
+    assert predictor.resize == 24
+    sample = StreetScenes(1, (48, 64))[0]
+    small = Resize(24)(sample)
+    assert small.size == (24, 32)
+    found, expected = predictor(sample.image).probabilities, predictor(small.image).probabilities
+    np.testing.assert_allclose(found, interpolate(expected[None], (48, 64), mode="bilinear").numpy()[0], rtol=1e-5)
 
 
 def test_a_size_is_refused_before_anything_is_written(tmp_path):

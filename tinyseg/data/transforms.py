@@ -139,11 +139,15 @@ class Resize:
     size: Size
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
-        if isinstance(self.size, int):
-            _pair(self, self.size)
-            shorter = min(sample.size)
-            return resize(sample, tuple((length * self.size * 2 + shorter) // (2 * shorter) for length in sample.size))
-        return resize(sample, _pair(self, self.size))
+        return resize(sample, self.output_size(sample.size))
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) of an image of `size` afterwards."""
+        height, width = _pair(self, self.size)
+        if not isinstance(self.size, int):
+            return height, width
+        shorter = min(size)
+        return tuple((length * self.size * 2 + shorter) // (2 * shorter) for length in size)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import tinyseg
 from tinyseg import models
 from tinyseg.checkpoint import load_checkpoint, split_prefix
 from tinyseg.crf import DenseCRF
-from tinyseg.data import IGNORE, Dataset, Normalize, Sample
+from tinyseg.data import IGNORE, Dataset, Normalize, Resize, Sample
 from tinyseg.errors import CheckpointError, DataError, TinysegError, about
 from tinyseg.inference.tiles import probabilities
 from tinyseg.inference.views import averaged, averaged_scales, check_scales
@@ -59,6 +59,8 @@ class Predictor:
     tile, overlap    see `tinyseg.inference.Tiling.plan`
     views, scales    see `tinyseg.inference.averaged` and `averaged_scales`
     crf              refines what the net says, or None
+    resize           the size at which the net was trained, (H, W) or of the shorter side: images are brought to it, and
+                     the answers back to the image's own; None takes images as they are
     """
 
     model: Module
@@ -71,6 +73,7 @@ class Predictor:
     views: str = "one"
     scales: tuple[float, ...] = (1.0,)
     crf: DenseCRF | None = None
+    resize: int | tuple[int, int] | None = None
 
     def __post_init__(self):
         check_scales(self.scales)
@@ -92,6 +95,8 @@ class Predictor:
             classes = tuple(metadata["classes"])
             palette = np.array(metadata["palette"], np.uint8).reshape(256, 3)
             normalize = Normalize(*(tuple(metadata["normalize"][key]) for key in ("mean", "std")))
+            resize = metadata.get("resize")
+            resize = tuple(resize) if isinstance(resize, list) else resize
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, TinysegError):
                 raise CheckpointError(f"{path}: {error}") from error
@@ -101,15 +106,17 @@ class Predictor:
             model.load_state_dict(weights)
         except TinysegError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap, views, tuple(scales))
+        return cls(model.eval(), spec["in_channels"], classes, palette, normalize, tile, overlap, views, tuple(scales),
+                   resize=resize)
 
     def __call__(self, image: np.ndarray) -> Prediction:
         """Segment one image, uint8 (H, W, C)."""
         def segment(view: np.ndarray) -> np.ndarray:
             return probabilities(self.model, view, self.tile, self.overlap)
 
+        size = None if self.resize is None else Resize(self.resize).output_size(image.shape[:2])
         answer = averaged_scales(lambda scaled: averaged(segment, self.normalize(scaled), self.views), image,
-                                 self.scales)
+                                 self.scales, size)
         return Prediction(answer if self.crf is None else self.crf(image, answer))
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
@@ -131,11 +138,11 @@ class Predictor:
 
 
 def description(model: str, channels: int, options: Mapping[str, Any], classes: Sequence[str], palette: np.ndarray,
-                normalize: Normalize) -> dict[str, Any]:
+                normalize: Normalize, resize: int | tuple[int, int] | None = None) -> dict[str, Any]:
     """What a checkpoint has to say beside its weights, for `Predictor.load` to use them."""
     return {"model": {"name": model, "in_channels": channels, "num_classes": len(classes), "options": dict(options)},
             "classes": list(classes), "palette": np.asarray(palette).ravel().tolist(), "normalize": asdict(normalize),
-            "tinyseg": tinyseg.__version__}
+            "resize": resize, "tinyseg": tinyseg.__version__}
 
 
 def checkpoint_of(path: str | Path) -> Path:

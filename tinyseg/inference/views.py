@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -42,24 +43,24 @@ def check_scales(scales: Sequence[float]) -> None:
 
 
 def averaged_scales(segment: Callable[[np.ndarray], np.ndarray], image: np.ndarray,
-                    scales: Sequence[float] = (1.0,)) -> np.ndarray:
+                    scales: Sequence[float] = (1.0,), size: tuple[int, int] | None = None) -> np.ndarray:
     """The mean of `segment`'s answers over sizes of the image, each resized bilinearly to the image's own.
 
     segment   maps uint8 (h, w, C) to probabilities (classes, h, w)
     image     uint8 (H, W, C); it is resized as in training, with antialiasing
-    scales    factors of the size
+    scales    factors of `size`, by default the image's own
 
     Bilinear means of probabilities are probabilities.  (Chen et al., arXiv:1706.05587, section 4.1.)
     """
     check_scales(scales)
-    size, total = image.shape[:2], None
+    own, total = image.shape[:2], None
     for scale in scales:
-        scaled = tuple(max(round(n * scale), 1) for n in size)
-        if scaled == size:
+        scaled = tuple(max(round(n * scale), 1) for n in size or own)
+        if scaled == own:
             answer = segment(image)
         else:
-            with about(f"scale {scale:g}"), no_grad():
+            with about(f"scale {scale:g}") if scale != 1 else nullcontext(), no_grad():
                 answer = segment(Resize(scaled)(Sample(image)).image)
-                answer = interpolate(Tensor(answer[None]), size, mode="bilinear").numpy()[0]
+                answer = interpolate(Tensor(answer[None]), own, mode="bilinear").numpy()[0]
         total = answer if total is None else total + answer
     return total if len(scales) == 1 else total / np.float32(len(scales))

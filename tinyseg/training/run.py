@@ -121,7 +121,7 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     total = config.steps or config.epochs * epoch
     evaluate_every = config.evaluate_every or epoch
     palette = np.asarray(training.palette)
-    predictor = Predictor(model, channels, classes, palette, normalize, config.tile)
+    predictor = Predictor(model, channels, classes, palette, normalize, config.tile, resize=config.data.resize)
     groups = optim.parameter_groups(model.named_parameters(), recipe.group_rules())
     optimizer = optim.build(recipe.optimizer, [g.options(recipe.learning_rate, recipe.weight_decay) for g in groups],
                             recipe.learning_rate, recipe.momentum)
@@ -135,7 +135,8 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
                           recipe.ohem_min_kept),
         optimizer, optim.build_schedule(recipe.schedule, total, recipe.warmup, epoch, recipe.milestones, recipe.factor),
         loader, validate, folder, total,
-        description(config.model.name, channels, config.model.options, classes, palette, normalize),
+        description(config.model.name, channels, config.model.options, classes, palette, normalize,
+                    config.data.resize),
         evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, recipe.clip_norm, listener)
     if checkpoint:
         trainer.restore(*checkpoint)
