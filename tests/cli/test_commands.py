@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tinyseg.data import StreetScenes, read_mask
+from tinyseg.inference import Predictor
 
 SMALL = ("--base-channels", 4, "--depth", 2, "--batch-size", 2, "--steps", 4)
 
@@ -85,19 +86,19 @@ def test_predict_in_tiles(tinyseg, run, street, tmp_path):
 
 def test_several_sizes_and_the_mirror(tinyseg, run, street, tmp_path):
     """Averaged probabilities are more careful: their cross-entropy is no larger than the mean of those averaged."""
-    def surprise(*options):
-        return json.loads(tinyseg("evaluate", run, *options, "--json").stdout)["cross_entropy"]
-
-    flipped = surprise("--flip")
-    assert flipped == surprise("--views", "flip") != surprise()
-    parts = [surprise("--scales", scale) for scale in ("0.75", "1", "1.25")]
-    assert surprise("--scales", "0.75,1,1.25") <= np.mean(parts)
+    data = StreetScenes(4, (32, 48))
+    *parts, together = (Predictor.load(run, views="flip", scales=scales).evaluate(data).cross_entropy
+                        for scales in ((0.75,), (1,), (1.5,), (0.75, 1, 1.5)))
+    assert together <= np.mean(parts)
+    data.write(tmp_path / "data")
+    found = tinyseg("evaluate", run, "--images", tmp_path / "data/images", "--masks", tmp_path / "data/masks", "--json",
+                    "--scales", "0.75,1,1.5", "--flip")
+    assert json.loads(found.stdout)["cross_entropy"] == pytest.approx(together, rel=1e-6)
     tinyseg("predict", run, street / "images" / "street_00003.png", "--scales", "0.5,1", "--flip")
     assert read_mask(tmp_path / "predictions" / "street_00003_mask.png").shape == (32, 48)
-    assert "--scales big: needs numbers" in wrong(tinyseg, "evaluate", run, "--scales", "big")
-    assert "above 0" in wrong(tinyseg, "evaluate", run, "--scales", "0")
-    assert re.search(r"scale 0\.05: .*size 2 in [HW]: needs at least 4", wrong(tinyseg, "evaluate", run, "--scales",
-                                                                              "0.05"))
+    for scales, message in (("big", "--scales big: needs numbers"), ("0", "above 0"),
+                            ("0.05", r"scale 0\.05: .*size 2 in [HW]: needs at least 4")):
+        assert re.search(message, wrong(tinyseg, "evaluate", run, "--scales", scales))
 
 
 def test_resume_goes_on(tinyseg, run, tmp_path):

@@ -156,6 +156,9 @@ class OptimConfig(_Values):
         if not self.milestones or not all(0 < share < 1 for share in self.milestones):
             raise ArgumentError(f"milestones {self.milestones}: needs shares of the run, 0 < share < 1, "
                                 "for example 0.33,0.67")
+        for name in ("ohem_threshold", "ohem_min_kept"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ArgumentError(f"{name} {getattr(self, name)}: needs 0 <= {name} <= 1")
         if self.factor is not None and not 0 <= self.factor <= 1:
             raise ArgumentError(f"factor {self.factor}: needs 0 <= factor <= 1")
         self.group_rules()                           # what cannot be read should be told now

@@ -91,18 +91,7 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     """What a run needs, and the configuration with what was found out on the way."""
     recipe = config.optim
     training, validation, data = open_data(config.data, listener.told)
-    classes = tuple(training.classes)
-    channels = config.data.channels
-    if config.model.name in models.names("classification"):
-        raise ArgumentError(f"train: {config.model.name} classifies whole images; "
-                            f"nets that segment: {', '.join(models.names())}")
-    tinyseg.manual_seed(config.seed)
-    model = models.build(config.model.name, channels, len(classes), **config.model.options)
-    # What the net cannot take should be said before anything is written.
-    model.output_size(config.augment.crop or training[0].size)
-    for part in model.modules():
-        if isinstance(part, ImagePooling):
-            part.check_batch(min(config.batch_size, len(training)))
+    model = _build(config, training)
     if checkpoint:
         normalize = _normalization(checkpoint[1], folder / LAST)
     elif config.model.init:
@@ -112,37 +101,55 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     loader = DataLoader(training, config.batch_size, augmentation(config.augment, recipe.border_weights),
                         seed=config.seed, workers=config.workers, normalize=normalize,
                         drop_last=len(training) >= config.batch_size)
-    weights = recipe.class_weights
-    if isinstance(weights, str):
-        weights = class_weights(training, weights)
-    elif weights is not None and len(weights) != len(classes):
-        raise ArgumentError(f"class weights: {len(weights)} numbers for {len(classes)} classes; needs one for each")
     epoch = max(1, len(loader) // config.accumulate)                     # steps
     total = config.steps or config.epochs * epoch
     evaluate_every = config.evaluate_every or epoch
-    palette = np.asarray(training.palette)
-    predictor = Predictor(model, channels, classes, palette, normalize, config.tile, resize=config.data.resize)
     groups = optim.parameter_groups(model.named_parameters(), recipe.group_rules())
     optimizer = optim.build(recipe.optimizer, [g.options(recipe.learning_rate, recipe.weight_decay) for g in groups],
                             recipe.learning_rate, recipe.momentum)
+    schedule = optim.build_schedule(recipe.schedule, total, recipe.warmup, epoch, recipe.milestones, recipe.factor)
+    loss = build_loss(recipe.loss, _class_weights(recipe.class_weights, training), recipe.label_smoothing,
+                      recipe.reduction, recipe.ohem_threshold, recipe.ohem_min_kept)
+    channels, classes, palette = config.data.channels, tuple(training.classes), np.asarray(training.palette)
+    predictor = Predictor(model, channels, classes, palette, normalize, config.tile, resize=config.data.resize)
 
     def validate():
         listener.evaluating(len(validation))
         return predictor.evaluate(validation)
 
     trainer = Trainer(
-        model, build_loss(recipe.loss, weights, recipe.label_smoothing, recipe.reduction, recipe.ohem_threshold,
-                          recipe.ohem_min_kept),
-        optimizer, optim.build_schedule(recipe.schedule, total, recipe.warmup, epoch, recipe.milestones, recipe.factor),
-        loader, validate, folder, total,
-        description(config.model.name, channels, config.model.options, classes, palette, normalize,
-                    config.data.resize),
+        model, loss, optimizer, schedule, loader, validate, folder, total,
+        description(config.model.name, channels, config.model.options, classes, palette, normalize, config.data.resize),
         evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, recipe.clip_norm, listener)
     if checkpoint:
         trainer.restore(*checkpoint)
     for line in plan(config, model, groups, total, epoch):
         listener.told(line)
     return trainer, validation, replace(config, data=data)
+
+
+def _build(config: Config, training: Dataset) -> Module:
+    """The net with fresh weights.  What it cannot take should be said before anything is written."""
+    if config.model.name in models.names("classification"):
+        raise ArgumentError(f"train: {config.model.name} classifies whole images; "
+                            f"nets that segment: {', '.join(models.names())}")
+    tinyseg.manual_seed(config.seed)
+    model = models.build(config.model.name, config.data.channels, len(training.classes), **config.model.options)
+    model.output_size(config.augment.crop or training[0].size)
+    for part in model.modules():
+        if isinstance(part, ImagePooling):
+            part.check_batch(min(config.batch_size, len(training)))
+    return model
+
+
+def _class_weights(given: Any, training: Dataset) -> Any:
+    """The numbers given, or those of the rule given."""
+    if isinstance(given, str):
+        return class_weights(training, given)
+    if given is not None and len(given) != len(training.classes):
+        raise ArgumentError(f"class weights: {len(given)} numbers for {len(training.classes)} classes; needs one for "
+                            "each")
+    return given
 
 
 def _start_from(path: Path, model: Module) -> Normalize:
