@@ -15,7 +15,7 @@ from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.implicit_gemm_pack import number_pairs, pack_panels, pack_weight
-from tinyseg.kernels.cpu.implicit_gemm_plan import filled_up, flattened, plans_of
+from tinyseg.kernels.cpu.implicit_gemm_plan import filled_up, flattened, odd_pitch, plans_of
 from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply
 from tinyseg.kernels.cpu.implicit_gemm_weight import conv2d_weight_grad
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
@@ -33,6 +33,8 @@ from tinyseg.kernels.cpu.vector import (
 )
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+
+_LINES = 8                                           # rows that a thread packs at a time
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
@@ -87,17 +89,17 @@ def _compute(source, weight, result, geometry: ConvGeometry, transpose: bool, bi
 def _scratch(plans) -> tuple[np.ndarray, ...]:
     """For `_fill`."""
     rows, width, pixels, depth = (max(plan.scratch[i] for plan in plans) for i in range(4))
-    return (workspace.empty((pixels + COLUMNS * LANES) * depth), workspace.empty((rows, width)),
-            workspace.empty((1, pixels + LANES)), np.empty((pixels, 3), np.int64), np.empty(depth, np.int64))
+    shapes = (pixels + COLUMNS * LANES) * depth, (rows, width), (_LINES, odd_pitch(pixels + LANES))
+    return *map(workspace.empty, shapes), np.empty((pixels, 3), np.int64), np.empty(depth, np.int64)
 
 
 @jit
 def _fill(x, a, phases, columns, families, segments, taps, slices, ranges, job, step, cell, out, bias, floor, b, c,
-          line, runs, order):
+          lines, runs, order):
     """One job of a `Plan`: x (C, H, W), panels a of the weight -> some lines of out (O, H', W').
 
-    b, c, line, runs, order    scratch: packed pixels, the job's part of the result, a row of packed pixels, where
-                               pixels lie in x, which weight belongs to each row of b
+    b, c, lines, runs, order    scratch: packed pixels, the job's part of the result, rows of packed pixels, where
+                                pixels lie in x, which weight belongs to each row of b
     """
     first_line, last_line, first, last = job
     column = 0
@@ -110,7 +112,7 @@ def _fill(x, a, phases, columns, families, segments, taps, slices, ranges, job, 
                 _clear(c, row, height, column, width)
             for s in range(ranges[region, f, 0], ranges[region, f, 1]):
                 channels, start, stop = (slices[s, 0], slices[s, 1]), slices[s, 2], slices[s, 3]
-                depth = pack_panels(x, channels, taps, start, stop, step, segments, i, runs, line, b)
+                depth = pack_panels(x, channels, taps, start, stop, step, segments, i, runs, lines, b)
                 number_pairs(channels, taps, start, stop, families[f, 2], 0, order)
                 multiply(a, panel, pitch, order, depth, b, width, c, row, height, column, s == ranges[region, f, 0])
         column += _padded(width)

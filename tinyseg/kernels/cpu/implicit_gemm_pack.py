@@ -42,24 +42,27 @@ def pack_pixels(x, channels, taps, start, stop, step, segments, s, runs, b):
 
 
 @jit
-def pack_panels(x, channels, taps, start, stop, step, segments, s, runs, line, b):
+def pack_panels(x, channels, taps, start, stop, step, segments, s, runs, lines, b):
     """The same in panels as wide as the tiles of `multiply`: one row after another, one panel after another.
 
-    line    scratch: (1, .), one row
+    lines    scratch: some rows, since what was just written in pieces is slow to read as a whole
     """
-    n, plane, width = stop - start, x.shape[1] * x.shape[2], segments[s, 2]
+    n, plane, width, some = stop - start, x.shape[1] * x.shape[2], segments[s, 2], len(lines)
     depth = (channels[1] - channels[0]) * n
     for i in range(n):
         count = _runs(x, taps, start + i, step, segments, s, runs)
-        for c in range(channels[0], channels[1]):
-            _pack_row(x, c * plane, step[1], runs, count, line, 0)
-            store(line, (0, width), splat(0))
-            j, row = 0, (c - channels[0]) * n + i
-            while j < width:
-                columns = tile_columns(width - j) * LANES
-                for v in range(0, columns, LANES):
-                    store(b, j * depth + row * columns + v, load(line, (0, j + v)))
-                j += columns
+        for first in range(channels[0], channels[1], some):
+            last = min(first + some, channels[1])
+            for c in range(first, last):
+                _pack_row(x, c * plane, step[1], runs, count, lines, c - first)
+                store(lines, (c - first, width), splat(0))
+            for c in range(first, last):
+                j, row = 0, (c - channels[0]) * n + i
+                while j < width:
+                    columns = tile_columns(width - j) * LANES
+                    for v in range(0, columns, LANES):
+                        store(b, j * depth + row * columns + v, load(lines, (c - first, j + v)))
+                    j += columns
     return depth
 
 

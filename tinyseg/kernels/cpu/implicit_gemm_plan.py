@@ -30,8 +30,8 @@ __all__ = ["DEPTH", "PIXELS", "Phases", "Plan", "filled_up", "flattened", "forwa
 
 DEPTH = 192                                          # (channel, tap) pairs multiplied at a time
 PIXELS = 4 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
-_PART = 2 * PIXELS                                   # of the result in a job, which stays there, too
-_ROWS = 256                                          # for so many rows
+_RESULT = 96 << 10                                   # numbers of the result in a job, which stays there, too
+_ROWS = 512                                          # of the result in a job
 _PACKING = 24                                        # to pack pixels takes as long as to multiply so many rows by them
 _PANELS = 8                                          # of the weights that a thread packs at a time
 _WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
@@ -174,7 +174,7 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
 
     blocks = -(-lines // block) * max(1, repeats)    # an empty batch has a plan, too
     pixels = sum(h * w for (_, h), (_, w) in regions)
-    parts = _parts(pixels, blocks, threads)
+    parts = _parts(pixels, max(COLUMNS * LANES, _RESULT // height), blocks, threads)
     segments = segments_of(regions, min(PIXELS, round_up(-(-pixels // parts), LANES)))
     groups = _even_parts([round_up(s[2], LANES) for s in segments], parts)
     jobs = [(line, min(line + block, lines), *group) for group in groups for line in range(0, lines, block)]
@@ -273,9 +273,9 @@ def _line_block(lines: int, breadth: int) -> int:
     return min(lines, round_up(-(-lines // -(-lines // most)), ROWS))
 
 
-def _parts(pixels: int, repeats: int, threads: int) -> int:
+def _parts(pixels: int, most: int, repeats: int, threads: int) -> int:
     """Into how many jobs the pixels go: a multiple of the threads where there are few."""
-    parts = -(-pixels // _PART)
+    parts = -(-pixels // most)
     if threads > 1 and parts * repeats < 8 * threads:
         while parts * repeats % threads and pixels > parts * COLUMNS * LANES:
             parts += 1

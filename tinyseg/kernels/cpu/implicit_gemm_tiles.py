@@ -27,17 +27,24 @@ _HALF = (ROWS + 1) // 2
 def _column(rows, columns):
     """The kernel of a column of tiles of this size, a constant of its code: c += a[order]ᵀ · b, or = where fresh.
 
-    Row k of b begins at b[place + k·step].  The next panel of a is asked for while this one is multiplied.
+    Row k of b begins at b[place + k·step].  What comes next is asked for while this is multiplied: the tile of c, and
+    the next panel of a, two rows of which fill a line of the cache.
     """
     @jit
     def add_products(a, start, pitch, order, depth, b, place, step, c, row, last_row, column, fresh):
         for i in range(row, last_row, rows):
+            for line in range(rows):
+                for j in range(0, columns * LANES, LANES):
+                    prefetch(c, (i + line, column + j))
             tile = zero_tile(rows, columns)
             if order[depth - 1] == order[0] + depth - 1:                 # one after the other
                 first = start + order[0] * ROWS
-                for k in range(depth):
+                for k in range(0, depth - 1, 2):
                     prefetch(a, first + pitch + k * ROWS)
                     tile = outer_add(tile, a, first + k * ROWS, b, place + k * step)
+                    tile = outer_add(tile, a, first + (k + 1) * ROWS, b, place + (k + 1) * step)
+                if depth % 2:
+                    tile = outer_add(tile, a, first + (depth - 1) * ROWS, b, place + (depth - 1) * step)
             else:
                 for k in range(depth):
                     prefetch(a, start + pitch + order[k] * ROWS)
