@@ -90,7 +90,7 @@ def _scratch(plans) -> tuple[np.ndarray, ...]:
     """For `_fill`."""
     rows, width, pixels, depth = (max(plan.scratch[i] for plan in plans) for i in range(4))
     shapes = (pixels + COLUMNS * LANES) * depth, (rows, width), (_LINES, odd_pitch(pixels + LANES))
-    return *map(workspace.empty, shapes), np.empty((pixels, 3), np.int64), np.empty(depth, np.int64)
+    return *map(workspace.empty, shapes), np.empty((pixels + 1, 3), np.int64), np.empty(depth, np.int64)
 
 
 @jit

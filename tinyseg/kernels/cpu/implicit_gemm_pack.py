@@ -1,5 +1,7 @@
 """What a matrix product reads, put side by side: the pixels that a tap sees, and the weights in panels."""
 
+import numpy as np
+
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.implicit_gemm_tiles import tile_columns
 from tinyseg.kernels.cpu.vector import (
@@ -29,15 +31,12 @@ def pack_pixels(x, channels, taps, start, stop, step, segments, s, runs, b):
     b[k, j] = x[c, p·s + dy, q·s + dx], 0 outside x, where k numbers the pairs of channel and tap, and j the pixels
     (p, q) of the segment; a vector of zeros follows the last.  Returns how many rows there are.
 
-    runs    scratch: (., 3), as many as the segment has pixels
+    runs    scratch: (., 3), as many as the segment has pixels and one more
     """
-    n, plane = stop - start, x.shape[1] * x.shape[2]
+    n = stop - start
     for i in range(n):
         count = _runs(x, taps, start + i, step, segments, s, runs)
-        for c in range(channels[0], channels[1]):
-            row = (c - channels[0]) * n + i
-            _pack_row(x, c * plane, step[1], runs, count, b, row)
-            store(b, (row, segments[s, 2]), splat(0))
+        _pack_rows(x, channels, step[1], runs, count, b, i, n)
     return (channels[1] - channels[0]) * n
 
 
@@ -47,15 +46,14 @@ def pack_panels(x, channels, taps, start, stop, step, segments, s, runs, lines, 
 
     lines    scratch: some rows, since what was just written in pieces is slow to read as a whole
     """
-    n, plane, width, some = stop - start, x.shape[1] * x.shape[2], segments[s, 2], len(lines)
+    n, width, some = stop - start, segments[s, 2], len(lines)
     depth = (channels[1] - channels[0]) * n
+    none, one = np.int64(0), np.int64(1)             # not literals, for which kernels would be compiled anew
     for i in range(n):
         count = _runs(x, taps, start + i, step, segments, s, runs)
         for first in range(channels[0], channels[1], some):
             last = min(first + some, channels[1])
-            for c in range(first, last):
-                _pack_row(x, c * plane, step[1], runs, count, lines, c - first)
-                store(lines, (c - first, width), splat(0))
+            _pack_rows(x, (first, last), step[1], runs, count, lines, none, one)
             for c in range(first, last):
                 j, row = 0, (c - channels[0]) * n + i
                 while j < width:
@@ -94,7 +92,7 @@ def _runs(x, taps, tap, step, segments, s, runs):
             r = _add_run(runs, r, j + first - q, h * W + first * step[1] + dx, last - first, step[1])
             r = _add_run(runs, r, j + last - q, -1, q + n - last, step[1])
         j, p, q = j + n, p + 1, left
-    return r
+    return _add_run(runs, r, count, -1, LANES, step[1])
 
 
 @jit
@@ -110,27 +108,74 @@ def _add_run(runs, r, j, place, n, step):
 
 
 @jit
-def _pack_row(x, base, step, runs, count, b, row):
-    """Row `row` of b from the channel that begins at x.flat[base].
+def _pack_rows(x, channels, step, runs, count, b, row, pitch):
+    """Rows row, row + pitch, ... of b from some channels.
 
     Whole vectors are written: what is too much the next run writes over.
     """
-    for r in range(count):
-        j, place, n = runs[r, 0], base + runs[r, 1], runs[r, 2]
-        end = place + (n + LANES - 1) // LANES * LANES * step            # of what whole vectors read
-        if runs[r, 1] < 0:
-            for i in range(0, n, LANES):
-                store(b, (row, j + i), splat(0))
-        elif step == 1 and end <= x.size:
-            for i in range(0, n, LANES):
-                store(b, (row, j + i), load(x, (0, 0, place + i)))
-        elif step == 2 and end <= x.size:
-            for i in range(0, n, LANES):
-                two = load(x, (0, 0, place + 2 * i)), load(x, (0, 0, place + 2 * i + LANES))
-                store(b, (row, j + i), deinterleave(two)[0])
-        else:
-            for i in range(0, n, LANES):
-                store(b, (row, j + i), gather(x, (0, 0, place + i * step), step, n - i))
+    if step == 1:
+        _copy_rows(x, channels, runs, count, b, row, pitch)
+    elif step == 2:
+        _halve_rows(x, channels, runs, count, b, row, pitch)
+    else:
+        _gather_rows(x, channels, step, runs, count, b, row, pitch)
+
+
+@jit
+def _copy_rows(x, channels, runs, count, b, row, pitch):
+    plane = x.shape[1] * x.shape[2]
+    for c in range(channels[0], channels[1]):
+        for r in range(count):
+            j, place, n = runs[r, 0], c * plane + runs[r, 1], runs[r, 2]
+            if runs[r, 1] < 0:
+                _clear(b, row, j, n)
+            elif place + n + LANES <= x.size:
+                for i in range(0, n, LANES):
+                    store(b, (row, j + i), load(x, (0, 0, place + i)))
+            else:
+                for i in range(0, n, LANES):
+                    store(b, (row, j + i), load_part(x, (0, 0, place + i), n - i))
+        row += pitch
+
+
+@jit
+def _halve_rows(x, channels, runs, count, b, row, pitch):
+    """Every second pixel."""
+    plane = x.shape[1] * x.shape[2]
+    for c in range(channels[0], channels[1]):
+        for r in range(count):
+            j, place, n = runs[r, 0], c * plane + runs[r, 1], runs[r, 2]
+            if runs[r, 1] < 0:
+                _clear(b, row, j, n)
+            elif place + 2 * (n + LANES) <= x.size:
+                for i in range(0, n, LANES):
+                    two = load(x, (0, 0, place + 2 * i)), load(x, (0, 0, place + 2 * i + LANES))
+                    store(b, (row, j + i), deinterleave(two)[0])
+            else:
+                for i in range(0, n, LANES):
+                    store(b, (row, j + i), gather(x, (0, 0, place + 2 * i), 2, n - i))
+        row += pitch
+
+
+@jit
+def _gather_rows(x, channels, step, runs, count, b, row, pitch):
+    """Every step-th pixel."""
+    plane = x.shape[1] * x.shape[2]
+    for c in range(channels[0], channels[1]):
+        for r in range(count):
+            j, place, n = runs[r, 0], c * plane + runs[r, 1], runs[r, 2]
+            if runs[r, 1] < 0:
+                _clear(b, row, j, n)
+            else:
+                for i in range(0, n, LANES):
+                    store(b, (row, j + i), gather(x, (0, 0, place + i * step), step, n - i))
+        row += pitch
+
+
+@jit
+def _clear(b, row, j, count):
+    for i in range(0, count, LANES):
+        store_part(b, (row, j + i), splat(0), count - i)                 # whole vectors would become a call
 
 
 @jit

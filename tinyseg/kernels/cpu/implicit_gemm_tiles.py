@@ -62,8 +62,11 @@ def _transposed_column(rows, columns):
     def add_products(a, height, depth, b, place, step, order, c, j, scratch):
         for i in range(0, height, rows):
             tile = zero_tile(rows, columns)
-            for k in range(depth):
+            for k in range(0, depth - 1, 2):
                 tile = outer_add_down(tile, a, (i, k), b, place + k * step)
+                tile = outer_add_down(tile, a, (i, k + 1), b, place + (k + 1) * step)
+            if depth % 2:
+                tile = outer_add_down(tile, a, (i, depth - 1), b, place + (depth - 1) * step)
             store_tile(tile, scratch, (0, 0))
             for k in range(min(rows, height - i)):
                 for v in range(0, columns * LANES, LANES):

@@ -35,7 +35,7 @@ __all__ = ["conv2d_weight_grad"]
 
 _PIXELS = 192                                        # packed at a time
 _OUTPUTS = 256                                       # output channels of a block
-_BLOCK = 128 << 10                                   # numbers of a block, which stays in the L2 cache
+_BLOCK = 256 << 10                                   # numbers of a block, which stays in the L2 cache
 
 
 class _Plan(NamedTuple):
@@ -86,7 +86,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
 def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
     """For `_add_products`."""
     line, panel = odd_pitch(_PIXELS + LANES), plan.shape[1] + COLUMNS * LANES
-    return (workspace.empty((plan.depth + ROWS, line)), np.empty((_PIXELS, 3), np.int64),
+    return (workspace.empty((plan.depth + ROWS, line)), np.empty((_PIXELS + 1, 3), np.int64),
             np.empty(plan.depth, np.int64), workspace.empty((LANES, line)),
             workspace.empty((_PIXELS + LANES) * panel), workspace.empty((ROWS, COLUMNS * LANES)))
 
