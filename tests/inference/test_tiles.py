@@ -106,6 +106,13 @@ def test_overlap_must_leave_something(tile, overlap):
         probabilities(Local(), np.zeros((1, 8, 8), np.float32), tile=tile, overlap=overlap)
 
 
+def test_a_tile_that_a_net_cannot_take():
+    dense = build("fc_densenet56", 1, 2, first=2, growth=2)
+    with pytest.raises(ShapeError, match="nearest legal sizes are 64 and 96"):
+        Tiling.plan(dense, (200, 200), 72, overlap=4)
+    assert Tiling.plan(dense, (200, 60), 96, overlap=4) == Tiling((88, 64), (4, 0), mirrored=False)
+
+
 def test_a_tile_that_a_valid_net_cannot_take():
     model = build("unet_paper", 1, 2, base_channels=1)
     with pytest.raises(ShapeError, match="nearest legal sizes"):

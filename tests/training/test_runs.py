@@ -90,6 +90,9 @@ def test_a_size_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ShapeError, match="at least 64"):
         train(Config(DataConfig(size=(32, 32)), model=ModelConfig("unet", {"depth": 6, "base_channels": 1})),
               tmp_path / "run")
+    with pytest.raises(ArgumentError, match="tile > 2·overlap"):
+        train(Config(DataConfig(size=(32, 32)), model=ModelConfig("unet", {"base_channels": 1}), tile=24),
+              tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

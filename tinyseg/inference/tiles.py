@@ -20,6 +20,7 @@ from tinyseg.arithmetic import pair
 from tinyseg.autograd import Tensor, no_grad
 from tinyseg.errors import ArgumentError
 from tinyseg.functional import softmax
+from tinyseg.models.segmenter import Segmenter
 from tinyseg.nn import Module
 
 __all__ = ["Tiling", "centre", "probabilities"]
@@ -58,6 +59,8 @@ class Tiling:
         tile      size of the windows; by default the legal size that covers the image: itself for most nets, for a
                   valid net at most 572
         overlap   half of what neighbouring windows of a padded net share; nothing of the outer half of it is used
+
+        Raises ArgumentError or ShapeError for a tile that leaves nothing, or that the net does not take.
         """
         if getattr(model, "padding", "same") == "valid":
             inputs = pair(tile, "tile") if tile is not None else tuple(_covering(model, n) for n in size)
@@ -68,9 +71,12 @@ class Tiling:
         if tile is not None and min(inputs) <= 2 * overlap:
             raise ArgumentError(f"tile {inputs} with overlap {overlap}: needs tile > 2·overlap = {2 * overlap}")
         whole = [n <= window for n, window in zip(size, inputs, strict=True)]
-        return cls(tuple(_above(legal, n) if fits else window - 2 * overlap
-                         for n, window, fits in zip(size, inputs, whole, strict=True)),
-                   tuple(0 if fits else overlap for fits in whole), mirrored=False)
+        windows = tuple(_above(legal, n) if fits else window
+                        for n, window, fits in zip(size, inputs, whole, strict=True))
+        if isinstance(model, Segmenter):
+            model.output_size(windows)
+        margin = tuple(0 if fits else overlap for fits in whole)
+        return cls(tuple(w - 2 * m for w, m in zip(windows, margin, strict=True)), margin, mirrored=False)
 
     def spans(self, size: tuple[int, int]) -> tuple[list[Span], list[Span]]:
         """Of the rows, and of the columns, of an image of `size`; at every pixel the weights sum to 1."""

@@ -17,7 +17,7 @@ from tinyseg.checkpoint import load_checkpoint
 from tinyseg.data import DataLoader, Dataset, Normalize, normalization_of
 from tinyseg.errors import ArgumentError, CheckpointError, TrainingError, about
 from tinyseg.files import claimed, replacing
-from tinyseg.inference import Predictor, checkpoint_of, description
+from tinyseg.inference import Predictor, Tiling, checkpoint_of, description
 from tinyseg.metrics import ConfusionMatrix, majority_baseline
 from tinyseg.models.fcn import FCN
 from tinyseg.models.heads import ImagePooling
@@ -136,6 +136,7 @@ def _build(config: Config, training: Dataset) -> Module:
     tinyseg.manual_seed(config.seed)
     model = models.build(config.model.name, config.data.channels, len(training.classes), **config.model.options)
     model.output_size(config.augment.crop or training[0].size)
+    Tiling.plan(model, training[0].size, config.tile)
     for part in model.modules():
         if isinstance(part, ImagePooling):
             part.check_batch(min(config.batch_size, len(training)))
