@@ -52,6 +52,13 @@ def _vgg_features(match: re.Match[str]) -> str:
     return f"features.{_FIRST[int(match[1]) - 1] + 2 * (int(match[2]) - 1)}."
 
 
+def _fcn_convolution(match: re.Match[str]) -> str:
+    """features.28: the third convolution of stage 5, which an FCN has as conv5.4."""
+    place = int(match[1])
+    stage = max(k for k, first in enumerate(_FIRST) if first <= place)
+    return f"conv{stage + 1}.{place - _FIRST[stage]}."
+
+
 def _bottleneck(match: re.Match[str]) -> str:
     """res4b22_branch2a: of stage 4 the block after a, b1, b2 ... b21, or after a, b, c in short stages."""
     stage, letter, number, branch = match.groups()
@@ -80,6 +87,10 @@ LAYOUTS = (
         *_BLOBS,
         (r"^conv(\d)_(\d)\.", lambda match: f"conv{match[1]}.{2 * (int(match[2]) - 1)}."),
         (r"^upscore(?:16|8)\.", "upscore.")), bgr=True, blobs=True),
+    # the names are those of the net vgg16 here, so nothing but an FCN can ask for this reading
+    Layout("torchvision's VGG16, for an FCN", r"(?!)", (
+        (r"^features\.(\d+)\.", _fcn_convolution),
+        (r"^classifier\.0\.", "fc6."), (r"^classifier\.3\.", "fc7.")), blobs=True),
     Layout("Caffe's DeepLab on VGG16", r"^fc8[-_]\w*[a-z]", (
         *_BLOBS,
         (r"^conv([1-5])_([1-3])\.", lambda match: "base." + _vgg_features(match)),
