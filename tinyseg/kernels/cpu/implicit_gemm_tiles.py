@@ -67,6 +67,9 @@ def _transposed_column(rows, columns):
                 tile = outer_add_down(tile, a, (i, k + 1), b, place + (k + 1) * step)
             if depth % 2:
                 tile = outer_add_down(tile, a, (i, depth - 1), b, place + (depth - 1) * step)
+            if i + rows <= height and order[i + rows - 1] == order[i] + rows - 1:
+                store_tile(add_tile(tile, c, (order[i], j)), c, (order[i], j))
+                continue
             store_tile(tile, scratch, (0, 0))
             for k in range(min(rows, height - i)):
                 for v in range(0, columns * LANES, LANES):
