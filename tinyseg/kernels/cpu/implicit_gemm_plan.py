@@ -32,6 +32,8 @@ DEPTH = 192                                          # (channel, tap) pairs mult
 PIXELS = 4 * COLUMNS * LANES                         # pixels packed at a time: with DEPTH, a part of the L2 cache
 _RESULT = 96 << 10                                   # numbers of the result in a job, which stays there, too
 _ROWS = 512                                          # of the result in a job
+_JOBS = 8                                            # for each thread, so that none waits long for the last
+_WORTH_A_JOB = 4 << 20                               # multiplications: some 40 µs
 _PACKING = 24                                        # to pack pixels takes as long as to multiply so many rows by them
 _PANELS = 8                                          # of the weights that a thread packs at a time
 _WORTH_SPLITTING = 0.92                              # of the work must be left, or padding is multiplied as well
@@ -175,11 +177,14 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
     blocks = -(-lines // block) * max(1, repeats)    # an empty batch has a plan, too
     pixels = sum(h * w for (_, h), (_, w) in regions)
     parts = _parts(pixels, max(COLUMNS * LANES, _RESULT // height), blocks, threads)
-    segments = segments_of(regions, min(PIXELS, round_up(-(-pixels // parts), LANES)))
-    groups = _even_parts([round_up(s[2], LANES) for s in segments], parts)
+    part = -(-pixels // parts)
+    segments = segments_of(regions, round_up(-(-part // -(-part // PIXELS)), LANES))
+    work = [round_up(count, LANES) * sum(int(b - a) for a, b in seen[region]) for _, _, count, _, _, region in segments]
+    some = min(len(segments), -(-_JOBS * threads // blocks), sum(work) * height * source // _WORTH_A_JOB)
+    groups = _even_parts(work, max(parts, some))
     jobs = [(line, min(line + block, lines), *group) for group in groups for line in range(0, lines, block)]
 
-    deepest = max(((c1 - c0) * (t1 - t0) for c0, c1, t0, t1 in slices), default=1)
+    deepest = max((int((c1 - c0) * (t1 - t0)) for c0, c1, t0, t1 in slices), default=1)
     longest = max(s[2] for s in segments)
     widest = max(sum(round_up(s[2], LANES) for s in segments[a:b]) for a, b in groups)
     order = {phase: (*families[f][:2], j) for f, family in enumerate(columns) for j, phase in enumerate(family.phases)}
@@ -285,7 +290,7 @@ def _parts(pixels: int, most: int, repeats: int, threads: int) -> int:
 def _even_parts(sizes: list[int], parts: int) -> list[tuple[int, int]]:
     """(first, last): so many runs of nearly the same total, or fewer."""
     ends = np.cumsum([0, *sizes])
-    cuts = np.searchsorted(ends, np.linspace(0, ends[-1], parts + 1) - LANES // 2)
+    cuts = np.searchsorted(ends, np.linspace(0, ends[-1], parts + 1) - max(sizes) / 4)
     cuts[-1] = len(sizes)
     return [(int(a), int(b)) for a, b in pairwise(cuts) if a < b]
 

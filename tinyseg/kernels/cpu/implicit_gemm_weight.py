@@ -103,7 +103,10 @@ def _plan(geometry: ConvGeometry, channels: int, outputs: int, images: int, grou
     depth = max((c1 - c0) * (t1 - t0) for c0, c1, t0, t1, _ in slices)
     width = round_up(-(-outputs // -(-outputs // _OUTPUTS)), LANES)
     together = max(1, _BLOCK // (width * depth))     # slices of a block
-    together = -(-len(slices) // -(-len(slices) // together))
+    down, across = -(-len(slices) // together), -(-outputs // width) * groups
+    while down < len(slices) and down * across < 4 * threads and down * across % threads:
+        down += 1                                    # an even share for every thread
+    together = -(-len(slices) // down)
     blocks = [(o, min(o + width, outputs), s, min(s + together, len(slices)))
               for s in range(0, len(slices), together) for o in range(0, outputs, width)]
     ends = [*(start for *_, start in slices), channels * geometry.taps]
