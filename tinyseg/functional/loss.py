@@ -133,7 +133,7 @@ def ohem_cross_entropy(logits: Any, target: Any, threshold: float = 0.7, min_kep
                  that tie with the last of them all are kept
     The others are as in `cross_entropy`; "mean" divides by the weights of what is kept.  Which pixels those are is
     found anew each time and is no part of the gradient.  (Shrivastava et al. 2016, arXiv:1604.03540; for pixels Wu et
-    al. 2016, arXiv:1605.06885, section 3.3.)
+    al. 2016, arXiv:1605.06885.)
     """
     for name, value in (("threshold", threshold), ("min_kept", min_kept)):
         if not 0 <= value <= 1:

@@ -21,13 +21,13 @@ def _balanced(share: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 def _median_frequency(share: np.ndarray, among: np.ndarray) -> np.ndarray:
     """median(f) / f, where f is a class's share of the pixels of those images in which it appears (Eigen & Fergus,
-    arXiv:1411.4734, section 6.3.2; SegNet, arXiv:1511.00561).
+    arXiv:1411.4734; SegNet, arXiv:1511.00561).
     """
     return np.median(among) / among
 
 
 def _inverse_log(share: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """1 / ln(1.02 + share), between 1.42 and 50 (ENet, arXiv:1606.02147, section 5)."""
+    """1 / ln(1.02 + share), between 1.42 and 50 (ENet, arXiv:1606.02147)."""
     return 1 / np.log(1.02 + share)
 
 

@@ -34,7 +34,7 @@ class Preset:
 
 
 def fcn(name: str) -> Preset:
-    """Shelhamer, Long & Darrell, arXiv:1605.06211, section 4.3, with the solvers of
+    """Shelhamer, Long & Darrell, arXiv:1605.06211, with the solvers of
     github.com/shelhamer/fcn.berkeleyvision.org.
 
     The loss is summed over an image: 500 x 375 pixels make 1e-10 a rate of 1.9e-5 for the mean, and momentum 0.99
@@ -64,8 +64,8 @@ def torchvision(name: str) -> Preset:
 
 
 def deeplab_v1(name: str) -> Preset:
-    """Chen et al., arXiv:1412.7062, section 5: 20 images a batch, the rate divided by 10 every 2,000 of 6,000 steps,
-    10 times the rate for the last layer; crops of 321 and Caffe's factors for biases as in the authors' solver.
+    """Chen et al., arXiv:1412.7062: 20 images a batch, the rate divided by 10 every 2,000 of 6,000 steps, 10 times the
+    rate for the last layer; crops of 321 and Caffe's factors for biases as in the authors' solver.
 
     321 = 8·40 + 1, so that the 41 x 41 scores lie on every eighth pixel.  Biases learn twice as fast and do not decay,
     which makes 20 for those of the last layer.
@@ -78,7 +78,7 @@ def deeplab_v1(name: str) -> Preset:
 
 
 def deeplab_v2(name: str) -> Preset:
-    """Chen et al., arXiv:1606.00915, section 4.1.2, with the settings of github.com/kazuto1011/deeplab-pytorch: 20,000
+    """Chen et al., arXiv:1606.00915, with the settings of github.com/kazuto1011/deeplab-pytorch: 20,000
     steps of 10 images, 5 at a time, batch statistics as they were trained.
 
     10 x 20,000 images are 18.9 epochs of VOC's 10,582.  The layers that score, on ResNet-101 those of ASPP and on VGG16
