@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import tinyseg.functional as F
-from tinyseg.autograd import Tensor
+from tinyseg import models
+from tinyseg.autograd import Tensor, no_grad
 from tinyseg.data import Batch
 from tinyseg.models.segmenter import Scored
+from tinyseg.nn import init
 from tinyseg.training.loss import build_loss, shrunk
 
 
@@ -66,3 +68,20 @@ def test_hard_pixels_of_every_score():
     value = build_loss("ohem", ohem_threshold=0.4, ohem_min_kept=0.1)((Scored("out", one), Scored("aux", other)), data)
     expected = sum(F.ohem_cross_entropy(x, data.masks, 0.4, 0.1).item() for x in (one, other))
     assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options", "sizes"), [
+    ("deeplab_v1", {"hidden": 4}, [(5, 7)]),                             # masks are shrunk to every eighth pixel
+    ("deeplab_v2", {"backbone": "vgg16", "hidden": 4, "multi_scale": False}, [(5, 7)]),
+    ("deeplab_v3", {"backbone": "mobilenet_v2"}, [(33, 49)]),            # scores are enlarged to the masks
+    ("fcn32s", {"hidden": 4}, [(33, 49)]), ("fcn8s", {"hidden": 4}, [(33, 49)]),
+    ("deeplabv3_mobilenet_v3_large", {}, [(33, 49), (33, 49)]), ("unet", {"base_channels": 2}, [(33, 49)])])
+def test_where_masks_and_scores_meet(name, options, sizes):
+    with init.skipped():
+        net = models.build(name, 3, 3, **options)
+    with no_grad():
+        for p in net.parameters():
+            p[...] = 0
+        output = net(Tensor(np.zeros((2, 3, 33, 49), np.float32)))
+    terms = [output] if isinstance(output, Tensor) else [term.scores for term in output]
+    assert [term.shape[2:] for term in terms] == sizes
