@@ -48,6 +48,11 @@ def test_what_is_given_wins():
     assert with_preset(Config(model=own), preset("paper", "deeplab_v2")).model.options == {"frozen_norm": False}
 
 
+def test_a_loss_given_leaves_out_what_it_has_no_place_for():
+    recipe = with_preset(config("unet", optim=OptimConfig(loss="dice")), preset("paper", "unet"), keep={"loss"})
+    assert (recipe.optim.loss, recipe.optim.border_weights, recipe.optim.momentum) == ("dice", 0, 0.99)
+
+
 def test_only_trained_statistics_are_frozen():
     chosen = preset("paper", "deeplab_v2")
     for init_, options in (("weights", {"frozen_norm": True}), (None, {})):

@@ -103,6 +103,11 @@ class ModelConfig(_Values):
     init: str | None = None
 
 
+# What a loss would not listen to.
+NO_PLACE = {"dice": ("class_weights", "border_weights", "label_smoothing"),
+            "focal": ("border_weights", "label_smoothing")}
+
+
 @dataclass(frozen=True)
 class OptimConfig(_Values):
     """How parameters change.
@@ -142,9 +147,7 @@ class OptimConfig(_Values):
     border_weights: float = 0.0
 
     def __post_init__(self):
-        ignored = {"dice": ("class_weights", "border_weights", "label_smoothing"),
-                   "focal": ("border_weights", "label_smoothing")}
-        for name in ignored.get(self.loss, ()):
+        for name in NO_PLACE.get(self.loss, ()):
             if getattr(self, name):
                 raise ArgumentError(f"{name} {getattr(self, name)} with loss {self.loss!r}, which has no place for it; "
                                     "leave it out, or use ce or ce+dice")

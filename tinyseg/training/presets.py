@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tinyseg.errors import ArgumentError
-from tinyseg.training.config import Config
+from tinyseg.training.config import NO_PLACE, Config
 
 __all__ = ["NAMES", "Preset", "preset", "with_preset"]
 
@@ -156,7 +156,8 @@ def with_preset(config: Config, chosen: Preset, keep: Collection[str] = ()) -> C
 
     Batch normalisations are frozen only where weights to begin with, `config.model.init`, bring their statistics.
     """
-    values = {name: value for name, value in chosen.values.items() if name not in keep and name != "options"}
+    gone = {"options", *keep, *(NO_PLACE.get(config.optim.loss, ()) if "loss" in keep else ())}
+    values = {name: value for name, value in chosen.values.items() if name not in gone}
     if "epochs" in keep or "steps" in keep:          # one of them decides the length
         values = {name: value for name, value in values.items() if name not in ("epochs", "steps")}
 
