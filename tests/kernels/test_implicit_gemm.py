@@ -69,6 +69,18 @@ def test_unusual_geometries(geometry):
     assert_exact(geometry, *arrays(geometry, 2, 5, 11))
 
 
+@pytest.mark.parametrize("geometry", [
+    ConvGeometry((3, 40), (1, 1)),
+    ConvGeometry((1, 40), (1, 1), padding=((0, 0), (1, 0)), output_padding=(0, 1)),
+    ConvGeometry((1, 3), (1, 1), (1, 2), ((0, 0), (0, 2))),
+    ConvGeometry((1, 40), (1, 3), padding=((0, 0), (1, 1))),
+    ConvGeometry((1, 40), (1, 1), padding=((0, 0), (0, 3))),
+    ConvGeometry((1, 40), (1, 1), padding=((0, 2), (0, 0))),
+], ids=str)
+def test_one_row_seen_as_it_lies_or_shifted(geometry):
+    assert_exact(geometry, *arrays(geometry, 2, 16, 24))
+
+
 def test_channels_and_pixels_of_several_blocks():
     for geometry, channels, outputs in ((ConvGeometry.convolution((40, 41), 3, padding=1), 40, 300),
                                         (ConvGeometry.convolution((30, 31), 3, 1, 12, 12), 70, 270),

@@ -59,14 +59,14 @@ def _column(rows, columns):
 def _transposed_column(rows, columns):
     """The kernel of a column of tiles of this size: c[order, j:] += a · b, row k of b at place + k·step."""
     @jit
-    def add_products(a, height, depth, b, place, step, order, c, j, scratch):
+    def add_products(a, row, column, height, depth, b, place, step, order, c, j, scratch):
         for i in range(0, height, rows):
             tile = zero_tile(rows, columns)
             for k in range(0, depth - 1, 2):
-                tile = outer_add_down(tile, a, (i, k), b, place + k * step)
-                tile = outer_add_down(tile, a, (i, k + 1), b, place + (k + 1) * step)
+                tile = outer_add_down(tile, a, (row + i, column + k), b, place + k * step)
+                tile = outer_add_down(tile, a, (row + i, column + k + 1), b, place + (k + 1) * step)
             if depth % 2:
-                tile = outer_add_down(tile, a, (i, depth - 1), b, place + (depth - 1) * step)
+                tile = outer_add_down(tile, a, (row + i, column + depth - 1), b, place + (depth - 1) * step)
             if i + rows <= height and order[i + rows - 1] == order[i] + rows - 1:
                 store_tile(add_tile(tile, c, (order[i], j)), c, (order[i], j))
                 continue
@@ -125,20 +125,21 @@ def multiply(a, start, pitch, order, depth, b, width, c, row, height, column, fr
 
 
 @jit
-def multiply_transposed(a, height, order, depth, b, width, c, scratch):
-    """c[order[i], j] += Σ a[i, k] · b[k, j] over k < depth, for i < height and j < width, which whole vectors round up.
+def multiply_transposed(a, row, column, height, order, depth, b, width, c, scratch):
+    """c[order[i], j] += Σ a[row + i, column + k] · b[k, j] over k < depth, for i < height and j < width.
 
-    b is in panels as for `multiply`, a (rows, pixels) is not.
-    scratch    (ROWS, COLUMNS · LANES).  Rows of a beyond height are read.
+    b is in panels as for `multiply`, a (rows, pixels) is not.  Rows of a beyond height are read, to whole tiles, and
+    columns of c beyond width are written, to whole vectors.
+    scratch    (ROWS, COLUMNS · LANES)
     """
     j = 0
     while j < width:
         vectors = tile_columns(width - j)
         place, step = j * depth, vectors * LANES
         if vectors == COLUMNS:
-            _down(a, height, depth, b, place, step, order, c, j, scratch)
+            _down(a, row, column, height, depth, b, place, step, order, c, j, scratch)
         elif vectors == 2:
-            _down_2(a, height, depth, b, place, step, order, c, j, scratch)
+            _down_2(a, row, column, height, depth, b, place, step, order, c, j, scratch)
         else:
-            _down_1(a, height, depth, b, place, step, order, c, j, scratch)
+            _down_1(a, row, column, height, depth, b, place, step, order, c, j, scratch)
         j += step

@@ -130,6 +130,7 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
     """
     first_output, last_output, first, last = block
     outputs, channels, width = grad.shape[1] // groups, x.shape[1] // groups, last_output - first_output
+    none = np.int64(0)                               # no literal, for which kernels would be compiled anew
     for k in range(len(total)):
         for j in range(0, width, LANES):
             store(total, (k, j), splat(0))
@@ -149,13 +150,25 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
                 t0 += 1
             while t0 < t1 and taps[t1 - 1, 0] >= slices[s, 3]:
                 t1 -= 1
-            part = g * channels + slices[s, 0], g * channels + slices[s, 1]
+            part, inside = (g * channels + slices[s, 0], g * channels + slices[s, 1]), (slices[s, 0], slices[s, 1])
+            number_pairs(inside, taps, t0, t1, all_taps, slices[first, 4], order)
+            if _sees_itself(x, grad, taps, t0, t1, step) and (part[1] - part[0]) % ROWS == 0:
+                lines_of_x = x[n].reshape((x.shape[1], x.shape[3]))
+                multiply_transposed(lines_of_x, part[0], segments[i, 4], part[1] - part[0], order, count, pixels, width,
+                                    total, tile)
+                continue
             depth = pack_pixels(x[n], part, taps, t0, t1, step, segments, i, runs, b)
-            number_pairs((slices[s, 0], slices[s, 1]), taps, t0, t1, all_taps, slices[first, 4], order)
             for k in range(depth, (depth + ROWS - 1) // ROWS * ROWS):
                 for j in range(0, count, LANES):
                     store(b, (k, j), splat(0))
-            multiply_transposed(b, depth, order, count, pixels, width, total, tile)
+            multiply_transposed(b, none, none, depth, order, count, pixels, width, total, tile)
+
+
+@jit
+def _sees_itself(x, grad, taps, start, stop, step):
+    """Whether pixel q of the only row sees x at q and nothing else: what is to be packed lies in x as it should."""
+    return (x.shape[2] == 1 == grad.shape[2] and stop == start + 1 and taps[start, 1] == 0 and taps[start, 2] == 0
+            and step[1] == 1 and taps[start, 4] >= grad.shape[3])
 
 
 @jit
