@@ -99,6 +99,19 @@ def test_bias_and_relu_are_applied_before_the_result_is_written(geometry, relu, 
                                       np.maximum(expected, 0) if relu else expected)
 
 
+@pytest.mark.parametrize("geometry", [
+    ConvGeometry((99, 641), (40, 40), (32, 32)),
+    ConvGeometry((70, 900), (20, 17), (17, 17), ((3, 2), (4, 1))),
+], ids=str)
+def test_many_phases_lie_side_by_side(geometry):
+    _, weight, y = arrays(geometry, 1, 2, 3)
+    expected = loops.conv2d_input_grad(y, weight, geometry)
+    np.testing.assert_array_equal(implicit_gemm.conv2d_input_grad(y, weight, geometry), expected)
+    bias = np.array([3, -5], np.float32)
+    np.testing.assert_array_equal(implicit_gemm.conv2d_input_grad(y, weight, geometry, bias, relu=True),
+                                  np.maximum(expected + bias[:, None, None], 0))
+
+
 @given(geometry=geometries(padding=range(6)), seed=st.integers(0, 99))
 def test_infinities_and_nans_come_out_where_they_should(geometry, seed):
     """Those of x and of the gradient that is convolved; padding's zeros may meet the other operand."""

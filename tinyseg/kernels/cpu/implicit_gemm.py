@@ -30,6 +30,7 @@ from tinyseg.kernels.cpu.vector import (
     splat,
     store,
     store_part,
+    transpose_square,
 )
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
@@ -49,9 +50,9 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
                       relu: bool = False) -> np.ndarray:
     """The transpose of `conv2d` in x: grad (N, O, H', W'), weight (O, C/G, K_h, K_w) -> (N, C, H, W)."""
     x = workspace.empty((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size))
-    whole = filled_up(geometry, weight)
-    _compute(grad, whole[1], x, whole[0], True, bias, relu)
-    if whole[0] is not geometry and not np.isfinite(x).all():             # of the zeros that filled up the kernel?
+    filled, whole = filled_up(geometry, weight)
+    _compute(grad, whole, x, filled, True, bias, relu)
+    if filled is not geometry and not np.isfinite(x).all():              # because of the zeros that fill it up?
         _compute(grad, weight, x, geometry, True, bias, relu)
     return x
 
@@ -182,11 +183,31 @@ def _store_cells(c, columns, line, j, count, cell, bias, floor, out, place):
             store_part(out, (channel, h, w + 2 * i), both[0], room)
             store_part(out, (channel, h, w + 2 * i + LANES), both[1], room - LANES)
         return
-    for phase in range(len(columns)):
-        row, room = _row_of(columns, line, phase), min(count, (W - w - phase + cell - 1) // cell)
-        for i in range(0, room, LANES):
-            scatter(out, (channel, h, w + i * cell + phase), cell,
-                    maximum(splat(floor), load(c, (row, j + i)) + bias), room - i)
+    phase = 0
+    while phase < len(columns):
+        row, together, done = _row_of(columns, line, phase), 1, 0
+        if phase + LANES <= len(columns) and _row_of(columns, line, phase + LANES - 1) == row + LANES - 1:
+            together = LANES                         # as many phases as pixels: a square to turn over
+            done = max(0, min(count, (W - w - phase - LANES) // cell + 1)) // LANES * LANES
+            for i in range(0, done, LANES):
+                _store_square(c, row, j + i, cell, bias, floor, out, (channel, h, w + i * cell + phase))
+        for k in range(together):
+            room = min(count, (W - w - phase - k + cell - 1) // cell)
+            for i in range(done, room, LANES):
+                scatter(out, (channel, h, w + i * cell + phase + k), cell,
+                        maximum(splat(floor), load(c, (row + k, j + i)) + bias), room - i)
+        phase += together
+
+
+@jit
+def _store_square(c, row, j, cell, bias, floor, out, place):
+    """LANES pixels of LANES phases, which lie side by side in out."""
+    transpose_square(c, (row, j), c.shape[1], out, place, cell)
+    if bias != 0 or floor == 0:
+        channel, h, w = place
+        for k in range(LANES):
+            at = channel, h, w + k * cell
+            store(out, at, maximum(splat(floor), load(out, at) + bias))
 
 
 @jit
