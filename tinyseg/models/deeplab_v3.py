@@ -48,8 +48,8 @@ class DeepLabV3(BackboneNet):
 class DeepLabV3Plus(BackboneNet):
     """DeepLab v3 with a decoder that brings the features of stride 4 back in; arguments are those of `DeepLabV3`, and
 
-    separable    3x3 convolutions of ASPP and decoder are depthwise, and 1x1 after it, as the paper has them on Xception
-                 (sections 3.1 and 4.3); on 2048 features, ASPP and decoder have 3.2 M parameters in place of 16.8 M
+    separable    3x3 convolutions of ASPP and decoder are depthwise, and 1x1 after it, as the paper has them on
+                 Xception; on 2048 features, ASPP and decoder have 3.2 M parameters in place of 16.8 M
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 21, backbone: str = "resnet50",

@@ -1,4 +1,4 @@
-"""Xception as DeepLab v3+ has it (Chen et al., arXiv:1802.02611, figure 4; Chollet, arXiv:1610.02357): deeper, with
+"""Xception as DeepLab v3+ has it (Chen et al., arXiv:1802.02611; Chollet, arXiv:1610.02357): deeper, with
 strided convolutions in place of poolings, and a normalisation and a ReLU after every depthwise convolution.
 """
 
