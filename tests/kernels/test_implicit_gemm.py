@@ -170,6 +170,7 @@ def test_jobs_cover_every_line_and_pixel_once(geometry):
     (ConvGeometry((9, 21), (3, 3), (2, 2), ((1, 1), (1, 1))), 2, 10),
     (ConvGeometry((8, 20), (4, 5), (3, 3), ((1, 2), (0, 1)), groups=2), 2, 3),
     (ConvGeometry((5, 7), (1, 1)), 3, 5),
+    (ConvGeometry((4, 5), (1, 1)), 24, 5),
     (ConvGeometry((12, 12), (3, 3), (1, 1), ((9, 9), (9, 9)), (9, 9)), 2, 3),
     (ConvGeometry((17, 18), (2, 2), (2, 2)), 2, 3),
 ], ids=str)
@@ -177,8 +178,10 @@ def test_small_geometries(geometry, channels, outputs):
     assert_exact(geometry, *arrays(geometry, 1, channels, outputs))
 
 
-def test_without_the_compiler_nothing_leaves_its_array():
-    """Loads and stores assert their bounds then."""
-    finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "small"],
-                              text=True, capture_output=True, timeout=300, env=os.environ | {"NUMBA_DISABLE_JIT": "1"})
+@pytest.mark.parametrize("environment", [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_FEATURES": ""}], ids=str)
+def test_small_geometries_without_the_compiler_and_with_short_vectors(environment):
+    """Loads and stores assert their bounds without it.  Four lanes are fewer than the rows of a tile."""
+    finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k",
+                               "test_small_geometries["],
+                              text=True, capture_output=True, timeout=300, env=os.environ | environment)
     assert finished.returncode == 0, finished.stdout

@@ -187,8 +187,9 @@ def pack_weight(weight, rows, shifts, start, pitch, a):
     if _distance(rows, 0, len(rows)) == 1:           # numbers for one k lie side by side
         for k in range(len(shifts)):
             for row in range(0, len(rows), ROWS):
-                numbers = load_part(weight, rows[row] + shifts[k], ROWS)
-                store_part(a, start + row // ROWS * pitch + k * ROWS, numbers, ROWS)
+                for i in range(0, ROWS, LANES):
+                    numbers = load_part(weight, rows[row] + shifts[k] + i, ROWS - i)
+                    store_part(a, start + row // ROWS * pitch + k * ROWS + i, numbers, ROWS - i)
         return
     run = _run(shifts)
     # Short runs of all rows lie near one another, long ones of a few rows at a time are read more evenly.
