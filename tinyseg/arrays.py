@@ -17,8 +17,11 @@ Array = Any          # an ndarray, or whatever else answers __array_namespace__
 class Layout:
     """An array whose elements lie in an order that only some kernels read; everybody else asks for `plain()`.
 
-    It has the shape, ndim, dtype and device of the array that it stands for.
+    It has the shape, ndim, dtype and device of the array that it stands for.  Kernels that read it are registered
+    under its `name`, in place of a device.
     """
+
+    name: str
 
     def plain(self) -> Array:
         raise NotImplementedError

@@ -40,6 +40,7 @@ from tinyseg.kernels.cpu.vector import (
     outer_add,
     outer_add_down,
     pair,
+    peak,
     prefetch,
     scatter,
     splat,
@@ -53,6 +54,8 @@ from tinyseg.kernels.cpu.vector import (
     transpose_square,
     words,
     zero_tile,
+    zip_first,
+    zip_last,
 )
 
 WIDTHS = {"own": {}, "8 lanes": {"NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+popcnt"},
@@ -113,11 +116,14 @@ def _fused(x, out):
     store(out, 0, fma(a, b, c))
     store_rows(out, LANES, LANES, fma_rows(a, (b, c), (c, a)))
     out[3 * LANES] = total(a)
+    out[3 * LANES + 1] = peak(magnitude(splat(0), a))
 
 
 @given(exact(3))
 def test_a_product_and_a_sum(x):
-    assert agree(_fused, x, blank(4 * LANES))[3 * LANES] == x[:LANES].sum()
+    out = agree(_fused, x, blank(4 * LANES))
+    assert out[3 * LANES] == x[:LANES].sum()
+    assert out[3 * LANES + 1] == np.abs(x[:LANES]).max()
 
 
 @given(vectors(3, st.floats(-1, 1, width=32)))
@@ -129,23 +135,23 @@ def test_a_product_and_a_sum_are_rounded_at_most_twice(x):
 def _bits(x, out):
     a, b = load(x, 0), load(x, LANES)
     for k, v in enumerate((bf16(a), pair(a, b), words(a, b), straddle(a, b), magnitude(splat(0), a),
-                           magnitude(magnitude(splat(0), a), b), evens(a), odds(a))):
+                           magnitude(magnitude(splat(0), a), b), evens(a), odds(a), zip_first(a, b), zip_last(a, b))):
         store(out, k * LANES, v)
 
 
 @given(vectors(2))
 def test_bits(x):
-    out = blank(8 * LANES)
+    out = blank(10 * LANES)
     x[np.abs(x) < 2**-126] = 0                       # `words` may lose denormals
     out = both(_bits, x, out)
-    for compiled, plain in zip(*(o.reshape(8, LANES) for o in out), strict=True):
+    for compiled, plain in zip(*(o.reshape(10, LANES) for o in out), strict=True):
         np.testing.assert_array_equal(compiled.view(np.uint32), plain.view(np.uint32))
 
 
 @given(vectors(2))
 def test_magnitude_loses_nothing(x):
     with np.errstate(all="ignore"):
-        largest = both(_bits, x, blank(8 * LANES))[0][5 * LANES:6 * LANES]
+        largest = both(_bits, x, blank(10 * LANES))[0][5 * LANES:6 * LANES]
     np.testing.assert_array_equal(largest, np.maximum(abs(x[:LANES]), abs(x[LANES:])))
 
 

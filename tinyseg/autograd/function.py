@@ -100,7 +100,7 @@ class Function:
     `forward` returns one array, or a tuple for several outputs.  `backward` takes one cotangent for each output (zeros
     where none arrived) and returns one gradient for each input, `None` where there is none.
     `self.needs_grad[i]` says whether input i wants its gradient.
-    Where nothing is recorded, a Function that `takes_layouts` is given arrays as they lie, and may return them so.
+    A Function that `takes_layouts` is given arrays and cotangents as they lie, and may return results and gradients so.
     """
 
     needs_grad: tuple[bool, ...] = ()
@@ -128,8 +128,7 @@ class Function:
         recording = is_grad_enabled() and any(self.needs_grad)
         self._saves = recording
 
-        as_they_lie = self.takes_layouts and not recording
-        result = self.forward(*(t._storage if as_they_lie else t._array for t in tensors))
+        result = self.forward(*(t._storage if self.takes_layouts else t._array for t in tensors))
 
         arrays = result if isinstance(result, tuple) else (result,)
         self._expect_arrays("forward", arrays)
@@ -138,7 +137,7 @@ class Function:
             self._shapes = [(a.shape, a.dtype) for a in arrays]
             self._xp = namespace(*arrays)
             self._versions = [(t._version, t._version.count) for t in (*tensors, *outputs)
-                              if any(_overlap(t._array, saved) for saved in self._saved)]
+                              if any(_overlap(t._storage, saved) for saved in self._saved)]
         else:
             self._saved, self.inputs = None, ()
         for watch in _recording.watchers:
@@ -183,7 +182,8 @@ class Function:
                    retain_graph: bool) -> Iterator[tuple[Tensor, Array, bool]]:
         """Yield (input, its share of the gradient, whether its memory is its own) for every input that wants one."""
         xp = self._xp
-        grads = self.backward(*(xp.zeros(shape, dtype=dtype) if g is None else g
+        grads = self.backward(*(xp.zeros(shape, dtype=dtype) if g is None
+                                else g.plain() if isinstance(g, Layout) and not self.takes_layouts else g
                                 for g, (shape, dtype) in zip(cotangents, self._shapes, strict=True)))
         grads = grads if isinstance(grads, tuple) else (grads,)
         self._expect_arrays("backward", grads)
@@ -191,7 +191,7 @@ class Function:
             raise ShapeError(f"{self}.backward: returned {len(grads)} gradients for {len(self.inputs)} inputs; "
                              "return one each, None where there is none")
         kept = [v for v in vars(self).values() if hasattr(v, "__array_namespace__")]
-        foreign = [*cotangents, *self._saved, *kept, *(t._array for t in self.inputs)]
+        foreign = [*cotangents, *self._saved, *kept, *(t._storage for t in self.inputs)]
         for k, (tensor, grad) in enumerate(zip(self.inputs, grads, strict=True)):
             if grad is None or not self.needs_grad[k]:
                 continue
@@ -201,7 +201,8 @@ class Function:
             # Who keeps or changes a gradient must own its memory: not share it, and not hold a broadcast, whose
             # elements are one.
             others = [*foreign, *(g for i, g in enumerate(grads) if i != k)]
-            owned = grad.flags["WRITEABLE"] and not any(g is not None and _overlap(grad, g) for g in others)
+            owned = not isinstance(grad, Layout) and grad.flags["WRITEABLE"] and not any(
+                g is not None and _overlap(grad, g) for g in others)
             if grad.dtype != tensor.dtype:
                 grad, owned = namespace(grad).astype(grad, tensor.dtype), True
             if (tensor.is_leaf or tensor._retains_grad) and not owned:

@@ -9,7 +9,6 @@ from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.functional.checks import channels_first, floating, probability
 from tinyseg.functional.random import generator
-from tinyseg.kernels import blocked
 from tinyseg.kernels.registry import run
 
 __all__ = ["dropout", "dropout2d", "hardsigmoid", "hardswish", "leaky_relu", "log_softmax", "logistic", "prelu",
@@ -32,9 +31,6 @@ class ReLU(_Pointwise):
     takes_layouts = True
 
     def forward(self, x):
-        y = blocked.relu(x)
-        if y is not None:
-            return y
         y = run("relu", x)
         self.save(y)                                 # the next layer keeps it anyway
         return y

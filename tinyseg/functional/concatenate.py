@@ -8,8 +8,7 @@ from typing import Any
 from tinyseg.arrays import Array
 from tinyseg.autograd import Tensor, shaping
 from tinyseg.errors import ArgumentError
-from tinyseg.kernels import blocked
-from tinyseg.kernels.registry import plain, run
+from tinyseg.kernels.registry import run
 
 __all__ = ["cat", "concatenate"]
 
@@ -18,10 +17,6 @@ class Concatenate(shaping.Concatenate):
     """As its parent, by a kernel.  Each gradient is a view of a part, which costs nothing."""
 
     takes_layouts = True
-
-    def forward(self, *xs: Array) -> Array:
-        together = blocked.concatenate(*xs) if self.dim in (1, -3) else None
-        return super().forward(*map(plain, xs)) if together is None else together
 
     def join(self, axis: int, *xs: Array) -> Array:
         return run("concatenate", axis, *xs)

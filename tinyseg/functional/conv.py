@@ -5,7 +5,7 @@ from typing import Any
 
 from tinyseg import kernels
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import Array, device_of
+from tinyseg.arrays import Array, Layout, device_of
 from tinyseg.autograd import Function, Tensor, as_tensor
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.checks import floating, images
@@ -34,7 +34,9 @@ class _Convolution(Function):
     def before_relu(self, grad: Array) -> tuple[Array, ...]:
         """x, weight, and the gradient of the result before it was cut off, in one piece for all who need it."""
         x, weight, *y = self.saved
-        return x, weight, run("relu_grad", grad, y[0]) if self.relu else plain(grad)
+        if self.relu:
+            grad = run("relu_grad", grad, y[0])
+        return x, weight, grad if isinstance(grad, Layout) else plain(grad)
 
     def bias_grad(self, grad: Array) -> tuple[Array | None, ...]:
         """Of a bias, if there was one."""
@@ -45,14 +47,13 @@ class Conv2d(_Convolution):
     """y = C x + b.    dx = Cᵀ dy,    dw = dy · im2col(x)ᵀ,    db = Σ dy."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        y = kernels.conv2d(x, weight, self.geometry, self.algorithm, bias, self.relu,
-                           blocked=not self._saves)
+        y = kernels.conv2d(x, weight, self.geometry, self.algorithm, bias, self.relu, blocked=True)
         return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight, grad = self.before_relu(grad)
-        return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.same("conv2d_input_grad", x))
-                if self.needs_grad[0] else None,
+        return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.same("conv2d_input_grad", x),
+                                          blocked=isinstance(x, Layout)) if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(grad, x, self.geometry, self.same("conv2d_weight_grad", x))
                 if self.needs_grad[1] else None, *self.bias_grad(grad))
 
@@ -61,13 +62,13 @@ class ConvTranspose2d(_Convolution):
     """y = Cᵀ x + b: convolution with forward and backward exchanged.    dx = C dy,    dw = x · im2col(dy)ᵀ."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        y = kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm, bias, self.relu,
-                                      blocked=not self._saves)
+        y = kernels.conv2d_input_grad(x, weight, self.geometry, self.algorithm, bias, self.relu, blocked=True)
         return self.keep(x, weight, y)
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight, grad = self.before_relu(grad)
-        return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x)) if self.needs_grad[0] else None,
+        return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x), blocked=isinstance(x, Layout))
+                if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(x, grad, self.geometry, self.same("conv2d_weight_grad", x))
                 if self.needs_grad[1] else None, *self.bias_grad(grad))
 

@@ -23,6 +23,8 @@ class Normalize(Function):
     relu     cut y off below 0, in the same pass over memory; the backward pass finds out where again, from x
     """
 
+    takes_layouts = True
+
     def __init__(self, sizes: Sizes, eps: float, relu: bool = False):
         self.sizes, self.eps, self.relu = sizes, eps, relu
 
@@ -38,6 +40,8 @@ class Normalize(Function):
 class Affine(Function):
     """y = (x - m_c) · r_c · γ_c + β_c with constant m and r: normalisation by statistics gathered earlier."""
 
+    takes_layouts = True
+
     def __init__(self, mean: Array, inverse: Array, relu: bool = False):
         self.mean, self.inverse, self.relu = mean, inverse, relu         # (C,), float64
 
@@ -50,7 +54,7 @@ class Affine(Function):
         x, weight, *y = self.saved
         if self.relu:
             grad = run("relu_grad", grad, y[0])
-        zero = namespace(x).zeros_like(self.mean)
+        zero = namespace(self.mean).zeros_like(self.mean)
         dx = run("affine", grad, zero, self.inverse * weight, zero, False) if self.needs_grad[0] else None
         if not any(self.needs_grad[1:]):
             return dx, None, None
@@ -70,7 +74,7 @@ def batch_norm(x: Any, running_mean: Tensor | None, running_var: Tensor | None, 
     Ioffe & Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2.
     """
     x = channels_first("batch_norm", x)
-    xp = namespace(x._array)
+    xp = namespace(x._storage)
     weight, bias = _weight_and_bias("batch_norm", x, weight, bias)
     running = []
     for name, statistic in (("running_mean", running_mean), ("running_var", running_var)):
@@ -116,7 +120,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
 
 def _weight_and_bias(operation: str, x: Tensor, weight: Any, bias: Any) -> tuple[Tensor, Tensor]:
-    xp = namespace(x._array)
+    xp = namespace(x._storage)
     weight = as_tensor(xp.ones(x.shape[1], dtype=x.dtype)) if weight is None else weight
     bias = as_tensor(xp.zeros(x.shape[1], dtype=x.dtype)) if bias is None else bias
     return per_channel(operation, "weight", weight, x), per_channel(operation, "bias", bias, x)

@@ -11,8 +11,8 @@ from tinyseg.autograd import Function, Tensor
 from tinyseg.errors import ShapeError, about
 from tinyseg.functional.checks import images
 from tinyseg.functional.resize import Resample2d
-from tinyseg.kernels import axis, blocked
-from tinyseg.kernels.registry import run
+from tinyseg.kernels import axis
+from tinyseg.kernels.registry import plain, run
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
 
@@ -28,11 +28,7 @@ class MaxPool2d(Function):
         self.geometry, self.algorithm, self.gives_indices = geometry, algorithm, gives_indices
 
     def forward(self, x: Array) -> Array | tuple[Array, Array]:
-        if not (self._saves or self.gives_indices) and self.algorithm == "auto":
-            y = blocked.max_pool2d(x, self.geometry)
-            if y is not None:
-                return y
-        y, indices = run("max_pool2d", x, self.geometry, algorithm=self.algorithm)
+        y, indices = run("max_pool2d", plain(x) if self.gives_indices else x, self.geometry, algorithm=self.algorithm)
         self.save(indices)
         return (y, indices) if self.gives_indices else y
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Layout
 
-__all__ = ["BLOCK", "Blocked", "concatenate", "max_pool2d", "relu"]
+__all__ = ["BLOCK", "Blocked"]
 
 BLOCK = 32                                           # channels in a line
 
@@ -27,7 +26,7 @@ class Blocked(Layout):
     Pixel (h, w) is line `first` + h·`pitch` + w of its plane.
     """
 
-    dtype, device, ndim = np.dtype(np.float32), "cpu", 4
+    name, dtype, device, ndim = "lines", np.dtype(np.float32), "cpu", 4
 
     def __init__(self, size: tuple[int, int], parts: tuple[np.ndarray, ...], largest: float):
         self.size, self.parts, self.largest = size, parts, largest
@@ -51,38 +50,20 @@ class Blocked(Layout):
 
         return blocked.plain(self)
 
+    def __getitem__(self, index: Any) -> Any:
+        """Blocked too, of the same memory, if the index takes whole blocks of channels of one part and nothing else."""
+        match index:
+            case slice(start=None, stop=None, step=None), slice(start=int(a), stop=int(b), step=None) if (
+                    len(self.parts) == 1 and 0 <= a < b <= self.shape[1] and a % BLOCK == b % BLOCK == 0):
+                return Blocked(self.size, (self.parts[0][:, a // BLOCK:b // BLOCK],), self.largest)
+        return self.plain()[index]
+
     def __add__(self, other: Any) -> Any:
-        """Blocked too if `other` is, and of the same shape and halves."""
+        """Blocked too if `other` is, with the same parts."""
         from tinyseg.kernels.cpu import blocked
 
-        alike = isinstance(other, Blocked) and (self.shape, self.split) == (other.shape, other.split)
-        y = blocked.add(self, other) if alike else None
+        y = blocked.add(self, other) if isinstance(other, Blocked) else None
         return self.plain() + np.asarray(other) if y is None else y
 
     __radd__ = __add__
     __array_ufunc__ = None                           # an array leaves the sum to us
-
-
-def concatenate(*arrays: Any) -> Blocked | None:
-    """Blocked activations one after the other in the channels, without a copy; None where that cannot be."""
-    if not all(isinstance(a, Blocked) for a in arrays) or len({(a.shape[0], a.size, a.split) for a in arrays}) != 1:
-        return None
-    return Blocked(arrays[0].size, sum((a.parts for a in arrays), ()), max(a.largest for a in arrays))
-
-
-def relu(x: Any) -> Blocked | None:
-    """max(x, 0) of a Blocked activation."""
-    if not isinstance(x, Blocked):
-        return None
-    from tinyseg.kernels.cpu import blocked
-
-    return blocked.relu(x)
-
-
-def max_pool2d(x: Any, geometry: ConvGeometry) -> Blocked | None:
-    """The largest number in each window of a Blocked activation; None where windows reach beyond the image."""
-    if not isinstance(x, Blocked):
-        return None
-    from tinyseg.kernels.cpu import blocked
-
-    return blocked.max_pool2d(x, geometry)

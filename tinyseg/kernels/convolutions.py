@@ -67,9 +67,9 @@ def suits_lines(operation: str, geometry: ConvGeometry, x: Array, weight: Array)
     if (device_of(x) != "cpu" or x.dtype != "float32" or geometry.groups != 1 or 0 in x.shape or registry.tuned
             or not permits("high") or _no_matrix_unit(geometry)):
         return False
-    _, outputs = _channels(operation, geometry, x.shape, weight.shape)
     if isinstance(x, Blocked):
         return x.split == (not permits("medium"))
+    outputs = weight.shape[0 if operation == "conv2d" else 1]
     return outputs % BLOCK == 0 and not (geometry.stride != (1, 1) and _perhaps_diagonal(
         operation, geometry, x.shape, weight.shape))
 
@@ -108,3 +108,5 @@ for _operation in OPERATIONS:
     for _algorithm in ("direct", "matrix", "loops"):
         register(_operation, _algorithm, f"tinyseg.kernels.cpu.{_algorithm}", definition=True)
     register(_operation, "direct", "tinyseg.kernels.cuda.direct", device="cuda", dtypes=("float32", "float64"))
+
+register("conv2d_weight_grad", "lines", "tinyseg.kernels.cpu.matrix_unit_blocked", device="lines")

@@ -113,8 +113,15 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
     bias, relu    then add bias[c] to channel c of the result, and cut it off below 0
     without       the name of a kernel that leaves what it does not do itself to `"auto"`, and must not be chosen again
 
-    Kernels see C-contiguous, aligned, writable arrays and need no second version for others.
+    Kernels see C-contiguous, aligned, writable arrays and need no second version for others.  Where an array has
+    another layout, a kernel for that comes first; it returns None to leave the call to the others.
     """
+    layout = next((a.name for a in arguments if isinstance(a, Layout)), None)
+    if layout is not None and algorithm == "auto":
+        for kernel in _kernels.get((operation, layout), {}).values():
+            y = kernel.function(*arguments)
+            if y is not None:
+                return y
     arguments = tuple(plain(a) if is_array(a) else a for a in arguments)
     arrays = [a for a in arguments if is_array(a)]
     geometry = next((a for a in arguments if isinstance(a, ConvGeometry)), None)

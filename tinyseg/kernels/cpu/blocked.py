@@ -1,15 +1,18 @@
 """Blocked activations: made, taken apart, added, pooled."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
+from tinyseg.kernels import registry
 from tinyseg.kernels.blocked import BLOCK, Blocked
-from tinyseg.kernels.cpu import workspace
+from tinyseg.kernels.cpu import pool, workspace
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
-from tinyseg.kernels.cpu.threads import in_parallel
+from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 from tinyseg.kernels.cpu.vector import (
     bf16,
     evens,
@@ -22,8 +25,11 @@ from tinyseg.kernels.cpu.vector import (
     store_part,
     transpose_square,
 )
+from tinyseg.kernels.cpu.vector_math import where_equal, where_positive
 
-__all__ = ["add", "empty", "flat_lines", "max_pool2d", "plain", "relu"]
+__all__ = ["Lie", "add", "alike", "by_blocks", "channel_sums", "concatenate", "corner", "empty", "end_row",
+           "flat_lines", "largest_of", "like", "max_pool2d", "max_pool2d_grad", "numbers", "pixel", "plain", "put",
+           "relu", "relu_grad"]
 
 GUARD = 128                                          # lines that the last tiles may read beyond the last plane
 
@@ -41,30 +47,76 @@ def empty(shape: tuple[int, int, int, int], split: bool) -> Blocked:
     return Blocked((height, width), (part,), 0.0)
 
 
-def flat_lines(part: np.ndarray) -> np.ndarray:
-    """The elements of a part, and what its last tiles may read beyond them."""
-    return np.lib.stride_tricks.as_strided(part, (part.size + GUARD * LINE,), (part.itemsize,))
+class Lie(NamedTuple):
+    """Where lines lie in a flat array, in elements.
+
+    image, block    from an image or a block of channels to the next
+    below           from the upper halves of numbers to the lower ones; None without: then kernels are compiled so
+    first, pitch    pixel (0, 0), and from a row to the next
+    """
+
+    image: int
+    block: int
+    below: int | None
+    first: int
+    pitch: int
+
+
+def flat_lines(x: Blocked, part: np.ndarray) -> tuple[np.ndarray, Lie]:
+    """A part of x with what its last tiles may read beyond it, and how it lies there."""
+    image, block, half, _, _ = (stride // part.itemsize for stride in part.strides)
+    size = (len(part) - 1) * image + part[0].size + GUARD * LINE
+    lie = Lie(image, block, half if x.split else None, x.first * LINE, x.pitch * LINE)
+    return np.lib.stride_tricks.as_strided(part, (size,), (part.itemsize,)), lie
+
+
+def by_blocks(x: Blocked, work: Callable[..., None], *others: Blocked) -> None:
+    """Call work(channel, blocks, lines, lie, ...) for all blocks of 32 channels, some at a time, side by side.
+
+    channel      the first of a part
+    blocks       (first, after the last, N), numbered through the part and the N images; see `corner`
+    lines, lie   of the part of x, and of the same of each of `others`, which has parts alike
+    """
+    items, channel = [], 0
+    for parts in zip(x.parts, *(other.parts for other in others), strict=True):
+        flat = [word for a, part in zip((x, *others), parts, strict=True) for word in flat_lines(a, part)]
+        images, count = len(parts[0]), len(parts[0]) * parts[0].shape[1]
+        turns = min(count, 4 * num_threads())
+        items += [(channel, (*ends, images), *flat) for ends in pairwise(count * t // turns for t in range(turns + 1))]
+        channel += parts[0].shape[1] * BLOCK
+    in_parallel(lambda item: work(*item), items)
+
+
+def like(x: Blocked, size: tuple[int, int] | None = None) -> Blocked:
+    """Memory to write to, with parts as x has them; images of another size if given."""
+    parts = (empty((len(part), part.shape[1] * BLOCK, *(size or x.size)), x.split).parts[0] for part in x.parts)
+    return Blocked(size or x.size, tuple(parts), 0.0)
 
 
 def plain(x: Blocked) -> np.ndarray:
     """(N, C, H, W)."""
-    y, first, cells = workspace.empty(x.shape), 0, x.size[0] * x.size[1]
-    for part in x.parts:
-        lines, plane, blocks, halves = flat_lines(part), part[0, 0, 0].size, part.shape[1], part.shape[2]
+    y = workspace.empty(x.shape)
 
-        def work(number: int, lines=lines, plane=plane, blocks=blocks, halves=halves, first=first) -> None:
-            image, block = divmod(number, blocks)
-            _unpack(lines, number * halves * plane + x.first * LINE, (halves - 1) * plane, x.pitch * LINE,
-                    y.reshape(-1), (image * y.shape[1] + (first + block) * BLOCK) * cells, *x.size,
-                    workspace.empty(2 * LINE * LINE))
-        in_parallel(work, range(part.shape[0] * blocks))
-        first += blocks
+    def work(channel: int, blocks: tuple[int, int, int], *source: Any) -> None:
+        _unpack(blocks, *source, y, channel, workspace.empty(2 * LINE * LINE))
+    by_blocks(x, work)
     return y
 
 
+def alike(*arrays: Any) -> bool:
+    """Are all blocked, with the same parts?"""
+    return len({tuple(part.shape for part in a.parts) if isinstance(a, Blocked) else None for a in arrays}) == 1
+
+
+def largest_of(numbers: Iterable[np.float32]) -> np.float32:
+    """NaN if there is one."""
+    return np.float32(np.max(list(numbers), initial=0))
+
+
+# Each of these is the operation of its name in the registry, or None where it must be done on plain arrays.
+
 def add(a: Blocked, b: Blocked) -> Blocked | None:
-    """a + b of one shape, or None where their parts or the sizes of their numbers do not fit."""
-    if [p.shape for p in a.parts] != [p.shape for p in b.parts] or not representable(a.largest + b.largest):
+    if not alike(a, b) or not representable(a.largest + b.largest):
         return None
     return _each(_add, a.largest + b.largest, a, b)
 
@@ -73,40 +125,73 @@ def relu(x: Blocked) -> Blocked:
     return _each(_relu, x.largest, x)
 
 
-def _each(kernel: Any, largest: float, *arrays: Blocked) -> Blocked:
-    """Lane by lane; what it makes of zeros must be zero."""
-    first, parts = arrays[0], []
-    for k, part in enumerate(first.parts):
-        y = workspace.empty(part.size + GUARD * LINE)
-        plane, halves = part[0, 0, 0].size, part.shape[2]
-        flat = [flat_lines(x.parts[k]) for x in arrays]
-
-        def work(number: int, y=y, flat=flat, plane=plane, halves=halves) -> None:
-            kernel(*flat, y, number * halves * plane, plane, (halves - 1) * plane)
-        in_parallel(work, range(part.shape[0] * part.shape[1]))
-        parts.append(y[:part.size].reshape(part.shape))
-    return Blocked(first.size, tuple(parts), largest)
+def relu_grad(grad: Blocked | np.ndarray, y: Blocked | np.ndarray) -> Blocked | None:
+    return _each(_relu_grad, grad.largest, grad, y) if alike(grad, y) else None
 
 
-def max_pool2d(x: Blocked, geometry: ConvGeometry) -> Blocked | None:
-    """The largest number in each window, or None where windows reach beyond the image."""
+def channel_sums(x: Blocked) -> np.ndarray:
+    sums = np.zeros((x.shape[0], x.shape[1]))
+
+    def work(channel: int, blocks: tuple[int, int, int], *source: Any) -> None:
+        _sum(blocks, *source, *x.size, sums, channel, np.empty(BLOCK, np.float32))
+    by_blocks(x, work)
+    return sums.sum(0).astype(np.float32)
+
+
+def concatenate(axis: int, *xs: Blocked | np.ndarray) -> Blocked | None:
+    """Of channels, without a copy."""
+    if axis != 1 or not all(isinstance(x, Blocked) for x in xs) or len({x.split for x in xs}) > 1:
+        return None
+    return Blocked(xs[0].size, sum((x.parts for x in xs), ()), max(x.largest for x in xs))
+
+
+def max_pool2d(x: Blocked, geometry: ConvGeometry) -> tuple[Blocked, Blocked] | None:
+    """The gradient finds out from x again where the maxima were."""
     reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(
         geometry.output_size, geometry.stride, geometry.kernel_size, geometry.dilation, strict=True)]
     if geometry.near_padding != (0, 0) or reach[0] > x.size[0] or reach[1] > x.size[1]:
         return None
-    pooled = []
-    for part in x.parts:
-        y = empty((len(part), part.shape[1] * BLOCK, *geometry.output_size), x.split)
-        source, target = flat_lines(part), flat_lines(y.parts[0])
-        halves, plane, small = part.shape[2], part[0, 0, 0].size, y.parts[0][0, 0, 0].size
+    y = like(x, geometry.output_size)
+    y.largest = x.largest
 
-        def work(number: int, source=source, target=target, halves=halves, plane=plane, small=small, y=y) -> None:
-            _max_pool(source, number * halves * plane + x.first * LINE, (halves - 1) * plane, x.pitch, target,
-                      number * halves * small + y.first * LINE, small, y.pitch, geometry.output_size,
-                      geometry.kernel_size, geometry.stride, geometry.dilation)
-        in_parallel(work, range(part.shape[0] * part.shape[1]))
-        pooled.append(y.parts[0])
-    return Blocked(geometry.output_size, tuple(pooled), x.largest)
+    def work(channel: int, *places: Any) -> None:
+        _max_pool(*places, *window)
+    window = geometry.output_size, geometry.kernel_size, geometry.stride, geometry.dilation
+    by_blocks(x, work, y)
+    return y, x
+
+
+def max_pool2d_grad(grad: Blocked | np.ndarray, x: Blocked | np.ndarray,
+                    geometry: ConvGeometry) -> Blocked | np.ndarray | None:
+    """x: in place of indices what `max_pool2d` returned, if it was this one."""
+    if not isinstance(x, Blocked):
+        return None
+    apart = all(s >= (k - 1) * d + 1 for s, k, d in zip(geometry.stride, geometry.kernel_size, geometry.dilation,
+                                                        strict=True))
+    channels = [[part.shape[:3] for part in a.parts] for a in (grad, x) if isinstance(a, Blocked)]
+    if not apart or channels != 2 * channels[-1:]:
+        _, indices = pool.max_pool2d(x.plain(), geometry)
+        return pool.max_pool2d_grad(registry.plain(grad), indices, geometry)
+    dx = like(x)
+    dx.largest = grad.largest
+
+    def work(channel: int, *places: Any) -> None:
+        _max_pool_grad(*places, *x.size, *window)
+    window = geometry.output_size, geometry.kernel_size, geometry.stride, geometry.dilation
+    by_blocks(x, work, dx, grad)
+    return dx
+
+
+def _each(kernel: Any, largest: float, *arrays: Blocked) -> Blocked:
+    """Lane by lane; what it makes of zeros must be zero."""
+    y = like(arrays[0])
+    y.largest = largest
+    count = arrays[0].parts[0][0, 0, 0].size
+
+    def work(channel: int, *places: Any) -> None:
+        kernel(*places, count)
+    by_blocks(y, work, *arrays)
+    return y
 
 
 @jit
@@ -122,68 +207,155 @@ def _surround(memory, planes, height, width):
 
 
 @jit
-def _unpack(lines, start, below, row, y, image, height, width, scratch):
-    """The lines of 32 channels to as many planes of y from y[image] on."""
-    plane = height * width
-    for h in range(height):
-        for w in range(0, width, LINE):
-            line, place, count = start + h * row + w * LINE, image + h * width + w, min(LINE, width - w)
-            transpose_square(lines, line, LINE, scratch, 0, LINE)
-            if below:
-                transpose_square(lines, line + below, LINE, scratch, LINE * LINE, LINE)
+def _unpack(blocks, x, lie, y, channel, scratch):
+    """Lines to planes of y; those of block 0 are `channel` and the next."""
+    _, _, height, width = y.shape
+    for n in range(blocks[0], blocks[1]):
+        image, first, place = n % blocks[2], channel + n // blocks[2] * 2 * LINE, corner(lie, blocks, n)
+        for h in range(height):
+            for w in range(0, width, LINE):
+                line, count = pixel(lie, place, h, w), min(LINE, width - w)
+                transpose_square(x, line, LINE, scratch, 0, LINE)
+                lower = _transpose_lower(x, line, lie.below, scratch)
+                for k in range(LINE):
+                    even, odd = numbers(scratch, LINE * k, lower)
+                    store_part(y, (image, first + 2 * k, h, w), even, count)
+                    store_part(y, (image, first + 2 * k + 1, h, w), odd, count)
+
+
+@jit
+def _transpose_lower(x, line, below, scratch):
+    """Returns where that went beyond the upper halves."""
+    if below is None:
+        return None
+    transpose_square(x, line + below, LINE, scratch, LINE * LINE, LINE)
+    return LINE * LINE
+
+
+@jit
+def _max_pool(blocks, x, lie, y, target, size, kernel, stride, dilation):
+    for n in range(blocks[0], blocks[1]):
+        place, to = corner(lie, blocks, n), corner(target, blocks, n)
+        for p in range(size[0]):
+            for q in range(size[1]):
+                line = pixel(target, to, p, q)
+                even, odd = _peaks(x, lie, pixel(lie, place, p * stride[0], q * stride[1]), kernel, dilation)
+                put(y, line, target.below, even, odd)
+            end_row(y, target, to, p, size[1])
+
+
+@jit
+def _peaks(x, lie, line, kernel, dilation):
+    """The largest numbers in a window."""
+    even = odd = splat(-np.inf)
+    for u in range(kernel[0]):
+        for v in range(kernel[1]):
+            a, b = numbers(x, line + u * dilation[0] * lie.pitch + v * dilation[1] * LINE, lie.below)
+            even, odd = maximum(even, a), maximum(odd, b)
+    return even, odd
+
+
+@jit
+def _max_pool_grad(blocks, x, lie, y, target, grad, given, height, width, size, kernel, stride, dilation):
+    """Windows have no pixel in common: who gets nothing is zero before, the first of the largest takes all."""
+    for n in range(blocks[0], blocks[1]):
+        place, to, at = corner(lie, blocks, n), corner(target, blocks, n), corner(given, blocks, n)
+        for h in range(height):
+            for w in range(width + 1):
+                put(y, pixel(target, to, h, w), target.below, splat(0), splat(0))
+        for p in range(size[0]):
+            for q in range(size[1]):
+                window = pixel(lie, place, p * stride[0], q * stride[1])
+                line = pixel(target, to, p * stride[0], q * stride[1])
+                even, odd = _peaks(x, lie, window, kernel, dilation)
+                left_even, left_odd = numbers(grad, pixel(given, at, p, q), given.below)
+                for u in range(kernel[0]):
+                    for v in range(kernel[1]):
+                        step = u * dilation[0], v * dilation[1]
+                        a, b = numbers(x, window + step[0] * lie.pitch + step[1] * LINE, lie.below)
+                        taken_even, taken_odd = where_equal(a, even, left_even), where_equal(b, odd, left_odd)
+                        put(y, line + step[0] * target.pitch + step[1] * LINE, target.below, taken_even, taken_odd)
+                        left_even, left_odd = left_even - taken_even, left_odd - taken_odd
+
+
+@jit
+def _add(blocks, y, target, a, lie, b, other, count):
+    for n in range(blocks[0], blocks[1]):
+        to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
+        for k in range(0, count, LINE):
+            even, odd = numbers(a, place + k, lie.below)
+            more_even, more_odd = numbers(b, at + k, other.below)
+            put(y, to + k, target.below, even + more_even, odd + more_odd)
+
+
+@jit
+def _relu(blocks, y, target, x, lie, count):
+    for n in range(blocks[0], blocks[1]):
+        to, place = corner(target, blocks, n), corner(lie, blocks, n)
+        for k in range(0, count, LINE):
+            even, odd = numbers(x, place + k, lie.below)
+            put(y, to + k, target.below, maximum(splat(0), even), maximum(splat(0), odd))
+
+
+@jit
+def _relu_grad(blocks, dx, target, grad, lie, y, other, count):
+    for n in range(blocks[0], blocks[1]):
+        to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
+        for k in range(0, count, LINE):
+            even, odd = numbers(grad, place + k, lie.below)
+            above_even, above_odd = numbers(y, at + k, other.below)
+            put(dx, to + k, target.below, where_positive(above_even, even), where_positive(above_odd, odd))
+
+
+@jit
+def _sum(blocks, x, lie, height, width, sums, channel, stage):
+    """sums[image, c] += its pixels; the channels of block 0 are `channel` and the next."""
+    for n in range(blocks[0], blocks[1]):
+        image, first, place = n % blocks[2], channel + n // blocks[2] * 2 * LINE, corner(lie, blocks, n)
+        for h in range(height):
+            even = odd = splat(0)
+            for w in range(width):
+                a, b = numbers(x, pixel(lie, place, h, w), lie.below)
+                even, odd = even + a, odd + b
+            store(stage, 0, even)
+            store(stage, LINE, odd)
             for k in range(LINE):
-                even, odd = _numbers(scratch, LINE * k, LINE * LINE if below else 0)
-                store_part(y, place + 2 * k * plane, even, count)
-                store_part(y, place + (2 * k + 1) * plane, odd, count)
+                sums[image, first + 2 * k] += stage[k]
+                sums[image, first + 2 * k + 1] += stage[LINE + k]
 
 
 @jit
-def _max_pool(x, start, below, pitch, y, place, plane, row, size, kernel, stride, dilation):
-    """One plane of y from one of x; planes of halves lie `below` and `plane` elements apart."""
-    for p in range(size[0]):
-        for q in range(size[1]):
-            corner, to = start + (p * stride[0] * pitch + q * stride[1]) * LINE, place + (p * row + q) * LINE
-            even = odd = splat(-np.inf)
-            for u in range(kernel[0]):
-                for v in range(kernel[1]):
-                    a, b = _numbers(x, corner + (u * dilation[0] * pitch + v * dilation[1]) * LINE, below)
-                    even, odd = maximum(even, a), maximum(odd, b)
-            _put(y, to, plane if below else 0, even, odd)
-        end = place + (p * row + size[1]) * LINE
-        store(y, end, splat(0))
-        if below:
-            store(y, end + plane, splat(0))
+def corner(lie, blocks, n):
+    """Where block n of `blocks` begins: number n // N of image n % N."""
+    return n % blocks[2] * lie.image + n // blocks[2] * lie.block
 
 
 @jit
-def _add(a, b, y, start, count, below):
-    for line in range(start, start + count, LINE):
-        even, odd = _numbers(a, line, below)
-        more_even, more_odd = _numbers(b, line, below)
-        _put(y, line, below, even + more_even, odd + more_odd)
+def pixel(lie, place, h, w):
+    """Where the line of pixel (h, w) begins."""
+    return place + lie.first + h * lie.pitch + w * LINE
 
 
 @jit
-def _relu(x, y, start, count, below):
-    zero = splat(0)
-    for line in range(start, start + count, LINE):
-        even, odd = _numbers(x, line, below)
-        _put(y, line, below, maximum(zero, even), maximum(zero, odd))
+def end_row(y, lie, place, h, width):
+    """The line of zeros right of a row."""
+    put(y, pixel(lie, place, h, width), lie.below, splat(0), splat(0))
 
 
 @jit
-def _put(lines, line, below, even, odd):
+def put(lines, line, below, even, odd):
+    """Channels 0, 2, ... and 1, 3, ... to a line."""
     store(lines, line, pair(even, odd))
-    if below:
+    if below is not None:
         store(lines, line + below, pair(even - bf16(even), odd - bf16(odd)))
 
 
 @jit
-def _numbers(lines, line, below):
+def numbers(lines, line, below):
     """Channels 0, 2, ... and 1, 3, ... of a line."""
     upper = load(lines, line)
     even, odd = evens(upper), odds(upper)
-    if below:
+    if below is not None:
         lower = load(lines, line + below)
         even, odd = even + evens(lower), odd + odds(lower)
     return even, odd

@@ -7,7 +7,6 @@ keeps the sums meanwhile.
 `split` chooses between three products of numbers split in two and one of rounded numbers; see `amx`.
 """
 
-from collections.abc import Iterable
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import im2col, workspace
-from tinyseg.kernels.cpu.blocked import flat_lines
+from tinyseg.kernels.cpu.blocked import flat_lines, largest_of
 from tinyseg.kernels.cpu.constants import once
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.matrix_unit_pack import (
@@ -50,7 +49,7 @@ from tinyseg.kernels.cpu.matrix_unit_product import (
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 
 __all__ = ["Packed", "Target", "compute", "conv2d", "conv2d_input_grad", "extended", "extensions", "find_plan",
-           "largest_of", "pack_weights"]
+           "pack_weights"]
 
 LINES_BYTES = 1 << 20                               # packed at a time, of a second-level cache of 2 MB
 _WEIGHTS_BYTES = 1 << 20                             # more are read once for each block of outputs
@@ -254,16 +253,16 @@ class _Lines:
     """x, Blocked, whose lines are copied to where the taps of any convolution can read them."""
 
     def __init__(self, x: Blocked):
-        self._x, self._blocks = x, [(flat_lines(part), part, k) for part in x.parts for k in range(part.shape[1])]
+        self._largest, places = np.float32(x.largest), [flat_lines(x, part) for part in x.parts]
+        self._blocks = [(lines, lie, k * lie.block) for (lines, lie), part in zip(places, x.parts, strict=True)
+                        for k in range(part.shape[1])]
 
     def pack(self, turn: "_Turn", image: int, block: int, blocks: int, row: int, count: int) -> np.float32:
         for b in range(blocks):
-            flat, part, k = self._blocks[block + b]
-            plane = part[0, 0, 0].size
-            copy_rows(turn.lines, b * turn.source.block, turn.source, flat,
-                      image * part[0].size + k * part[0, 0].size + self._x.first * LINE, self._x.pitch * LINE, plane,
-                      row, count)
-        return np.float32(self._x.largest)
+            lines, lie, place = self._blocks[block + b]
+            copy_rows(turn.lines, b * turn.source.block, turn.source, lines, image * lie.image + place + lie.first,
+                      lie.pitch, lie.below or 0, row, count)
+        return self._largest
 
 
 class Target:
@@ -275,9 +274,8 @@ class Target:
         bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
         self._bias = bias.reshape(groups, outputs)
         if isinstance(y, Blocked):
-            halves, lines, _ = y.parts[0].shape[2:]
-            self.flat, self._first, self._size = flat_lines(y.parts[0]), y.first * LINE, y.parts[0][0].size
-            self._memory = y.pitch * LINE, halves * lines * LINE, (halves - 1) * lines * LINE
+            self.flat, lie = flat_lines(y, y.parts[0])
+            self._first, self._size, self._memory = lie.first, lie.image, (lie.pitch, lie.block, lie.below or 0)
         else:
             self.flat, self._first, self._size = y.reshape(-1), 0, outputs * y.shape[2] * y.shape[3]
             self._memory = 0, 0, 0
@@ -295,11 +293,6 @@ class Target:
             self._y.largest = largest
             return representable(largest)
         return True
-
-
-def largest_of(numbers: Iterable[np.float32]) -> np.float32:
-    """NaN if there is one."""
-    return np.float32(np.max(list(numbers), initial=0))
 
 
 def pack_weights(plan: Any, weight: np.ndarray, groups: int = 1) -> tuple[np.ndarray, np.float32]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.blocked import BLOCK, Blocked
-from tinyseg.kernels.cpu import workspace
-from tinyseg.kernels.cpu.blocked import empty, flat_lines
+from tinyseg.kernels.cpu import matrix_unit_weight, workspace
+from tinyseg.kernels.cpu.blocked import empty, flat_lines, largest_of
 from tinyseg.kernels.cpu.matrix_unit import (
     Packed,
     Target,
@@ -20,16 +20,16 @@ from tinyseg.kernels.cpu.matrix_unit import (
     extended,
     extensions,
     find_plan,
-    largest_of,
     pack_weights,
 )
-from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
+from tinyseg.kernels.cpu.matrix_unit_lines import representable
 from tinyseg.kernels.cpu.matrix_unit_pack import Source
 from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.registry import plain
 
-__all__ = ["convolve"]
+__all__ = ["conv2d_weight_grad", "convolve"]
 
 _CACHED = 1 << 20                                    # bytes of lines, of sums or of weights that stay in a cache
 _UNUSED = np.zeros(1, np.int64)
@@ -60,6 +60,15 @@ def convolve(operation: str, x: np.ndarray | Blocked, weight: np.ndarray, geomet
     y = empty(shape, split) if lines else workspace.empty(shape)
     fill = _compute if in_place else compute
     return y if fill(plan, x, extended(weight, plan.kernel), y, bias, relu, 1) else None
+
+
+def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked, geometry: ConvGeometry) -> np.ndarray:
+    """The operation of that name, of one group; it keeps what was split in two so."""
+    splits = {a.split for a in (grad, x) if isinstance(a, Blocked)}
+    if len(splits) > 1:
+        grad, x = plain(grad), plain(x)
+    return matrix_unit_weight.conv2d_weight_grad(grad if isinstance(grad, Blocked) else plain(grad),
+                                                 x if isinstance(x, Blocked) else plain(x), geometry, True in splits)
 
 
 class _Plan:
@@ -115,13 +124,12 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
     if not representable(x.largest, largest_weight):
         return False
     target = Target(y, c.step, bias, relu)
-    parts = [(flat_lines(part), part[0].size, part.shape[1]) for part in x.parts]
+    parts = [(*flat_lines(x, part), part.shape[1]) for part in x.parts]
     if len(parts) % 2:
         parts.append((*parts[-1][:2], 0))
     pairs = list(zip(parts[::2], parts[1::2], strict=True))
-    halves, lines, _ = x.parts[0].shape[2:]
-    source = Source(c.size[0], c.size[1], 1, 0, x.pitch, halves * lines * LINE, (halves - 1) * lines * LINE, 1, 0, 0,
-                    _UNUSED, _UNUSED.reshape(1, 1))
+    lie = parts[0][1]                                # the same for all, but for the images
+    source = Source(*c.size, 1, 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED.reshape(1, 1))
     all_blocks = sum(part.shape[1] for part in x.parts)
 
     def work(item: tuple[int, int]) -> np.float32:
@@ -130,9 +138,9 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
         scratch, sums = workspace.empty(SCRATCH), workspace.empty(plan.kept)
         for part in plan.parts:
             stay, block, result = 4 * part.size <= _CACHED, 0, result._replace(outputs=part.result, form=part.form)
-            for (lines, size, here), (others, other_size, more) in pairs:
-                start = image * size + (x.first + row * x.pitch) * LINE
-                shift = image * (other_size - size) - here * source.block
+            for (lines, lie, here), (others, other, more) in pairs:
+                start = image * lie.image + lie.first + row * lie.pitch
+                shift = image * (other.image - lie.image) - here * source.block
                 band = Band(row, rows, c.grid[1], x.pitch, block, here + more, here, shift, all_blocks, stay,
                             part.square)
                 largest.append(multiply(lines, others, source, tiles, place, part.offsets + start, part.tap_rows, sums,

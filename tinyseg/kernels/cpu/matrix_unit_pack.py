@@ -9,9 +9,9 @@ import numpy as np
 
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
-from tinyseg.kernels.cpu.vector import LANES, load, magnitude, splat, store
+from tinyseg.kernels.cpu.vector import load, magnitude, peak, splat, store
 
-__all__ = ["TILE", "Source", "clear_rows", "copy_rows", "largest_lane", "pack_patches", "pack_planes", "pack_rows",
+__all__ = ["TILE", "Source", "clear_rows", "copy_rows", "pack_patches", "pack_planes", "pack_rows",
            "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
@@ -48,7 +48,7 @@ def pack_tiles(tiles, place, below, weight, start, outputs, output, inputs):
     size = 2 * TILE if below else TILE
     for k in range(len(inputs) // 32):
         largest = pack_tile(tiles, place + k * size, below, weight, start, outputs, output, inputs, 32 * k, largest)
-    return largest_lane(largest)
+    return peak(largest)
 
 
 @jit
@@ -91,7 +91,7 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
                 if w == width:
                     w, h = 0, h + 1
                     plane_row = _plane_row(source, h, row, count)
-    return largest_lane(largest)
+    return peak(largest)
 
 
 @jit
@@ -174,16 +174,4 @@ def pack_patches(lines, block, below, blocks, planes, steps, positions):
         for position in range(0, positions, LINE):
             place = b * block + LINE * position
             largest = magnitude(largest, _pack(lines, place, below, planes, position, steps, 32 * b))
-    return largest_lane(largest)
-
-
-@jit(allocates=True)
-def largest_lane(vector):
-    """The largest lane; no lane is negative.  NaN is larger than all."""
-    numbers = np.empty(LANES, np.float32)
-    store(numbers, 0, vector)
-    largest = numbers[0]
-    for number in numbers:
-        if number > largest or number != number:
-            largest = number
-    return largest
+    return peak(largest)

@@ -11,7 +11,7 @@ import numpy as np
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
-from tinyseg.kernels.cpu.matrix_unit_pack import TILE, largest_lane
+from tinyseg.kernels.cpu.matrix_unit_pack import TILE
 from tinyseg.kernels.cpu.vector import (
     bf16,
     interleave,
@@ -19,6 +19,7 @@ from tinyseg.kernels.cpu.vector import (
     load_part,
     magnitude,
     maximum,
+    peak,
     prefetch,
     scatter,
     splat,
@@ -132,7 +133,7 @@ def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, ban
             for k in range(across):
                 _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     end_tiles()
-    return largest_lane(largest)
+    return peak(largest)
 
 
 @jit

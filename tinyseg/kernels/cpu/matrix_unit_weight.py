@@ -1,4 +1,4 @@
-"""The gradient of a convolution's weight on the matrix unit: float32 in and out, bf16 numbers between.
+"""The gradient of a convolution's weight on the matrix unit, from float32 arrays or lines of bf16.
 
 N batch, C/O channels in/out, G groups.  The columns of the product are (channel, tap column) pairs, 48 at a time; see
 `matrix_unit_weight_pack`.  Threads share pixels where the gradient is small, each with sums of its own, else columns.
@@ -8,18 +8,21 @@ N batch, C/O channels in/out, G groups.  The columns of the product are (channel
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
+from tinyseg.kernels.blocked import Blocked
 from tinyseg.kernels.cpu import im2col, workspace
+from tinyseg.kernels.cpu.blocked import Lie, flat_lines, largest_of
 from tinyseg.kernels.cpu.matrix_unit_lines import representable
 from tinyseg.kernels.cpu.matrix_unit_weight_pack import CHANNELS, MIXED, PANEL, SOURCE, TAPS, Layer
-from tinyseg.kernels.cpu.matrix_unit_weight_product import accumulate, finish
+from tinyseg.kernels.cpu.matrix_unit_weight_product import accumulate, finish, pack_band
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.registry import plain
 
 __all__ = ["conv2d_weight_grad", "find_plan"]
 
@@ -30,58 +33,123 @@ PIXELS = 4096                                       # in a band: a longer chain 
 _NOTHING = np.empty(0, np.float32)
 
 
-def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry, split: bool = True) -> np.ndarray:
-    """grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w)."""
-    shape = grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size
-    if len(x) == 0:
-        return np.zeros(shape, np.float32)
-    plan = find_plan(geometry, len(x), grad.shape[1], x.shape[1], split, num_threads())
-    weight, sums = workspace.empty(shape), workspace.empty(plan.sums)
-    flat_grad, flat_x, flat = grad.reshape(-1), x.reshape(-1), weight.reshape(-1)
-    largest = np.empty((len(plan.items), 2, 16), np.float32)
-    together = len(sums[0]) == 1                     # no other thread adds to the same columns
+def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked, geometry: ConvGeometry,
+                       split: bool = True) -> np.ndarray:
+    """grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Blocked operands have one group."""
+    weight = workspace.empty((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size))
+    if 0 in x.shape:
+        weight.fill(0)
+        return weight
+    if isinstance(grad, Blocked) and len(grad.parts) > 1:
+        grad = grad.plain()
+    done, first = True, 0
+    for part in x.parts if isinstance(x, Blocked) else (x,):
+        done = done and _fill(weight, grad, x, part, first, geometry, split)
+        first += part.shape[1]
+    return weight if done else im2col.conv2d_weight_grad(plain(grad), plain(x), geometry)
 
-    def add(number: int) -> None:
-        group, rows, blocks, thread, slots = plan.items[number]
-        accumulate(flat_grad, flat_x, plan.layer, plan.panels, plan.sources, group, rows, blocks,
-                   sums[group, thread:thread + 1, slots], flat if together else _NOTHING, largest[number],
-                   *map(workspace.empty, plan.scratch))
+
+def _fill(weight: np.ndarray, grad: np.ndarray | Blocked, x: np.ndarray | Blocked, part: np.ndarray, first: int,
+          geometry: ConvGeometry, split: bool) -> bool:
+    """The columns of those channels of x that are in `part`, whose first block of lines is number `first`.
+
+    False where some number is too large or too small for the matrix unit.
+    """
+    flat_grad, grad_lie = _flat(grad, grad.parts[0] if isinstance(grad, Blocked) else grad)
+    flat_x, x_lie = _flat(x, part)
+    plan = find_plan(geometry, len(part), grad.shape[1], x.shape[1], split, num_threads(), isinstance(grad, Blocked),
+                     (first, part.shape[1]) if isinstance(x, Blocked) else None)
+    sums, flat = workspace.empty(plan.sums), weight.reshape(-1)
+    largest_grad, largest_x = [np.float32(0)], [np.float32(0)]
+
+    def pack(tiles: np.ndarray, group: int, place: int, row: int, count: int, outputs: tuple[int, int]) -> None:
+        largest_grad.append(pack_band(flat_grad, grad_lie, plan.layer, group, row, count, *outputs, tiles,
+                                      place * plan.layer.tiles, workspace.empty(plan.stage)))
+
+    def multiply(tiles: np.ndarray, group: int, thread: int, bands: list, part: int) -> None:
+        cut, all_bands = plan.cuts[part], plan.bands[thread]
+        kept = sums[group, thread:thread + 1, slice(part, part + 1) if plan.at_once else slice(*cut)]
+        largest_x.append(accumulate(
+            tiles, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, bands[0][0], sum(bands[-1]),
+            bands[0] == all_bands[0], cut, kept, flat if plan.alone and bands[-1] == all_bands[-1] else _NOTHING,
+            *map(workspace.empty, plan.scratch)))
+
+    def share(item: tuple[int, int]) -> None:
+        """One thread's own pixels."""
+        (group, thread), tiles = item, workspace.empty(plan.layer.tiles)
+        for band in plan.bands[thread]:
+            pack(tiles, group, 0, *band, (0, plan.tiles))
+            multiply(tiles, group, thread, [band], 0)
+
+    def together(group: int, bands: list) -> None:
+        """All threads, each with columns of its own."""
+        tiles = workspace.empty(len(bands) * plan.layer.tiles)
+        outputs = _shares(plan.tiles, min(plan.tiles, len(plan.cuts)))
+        in_parallel(lambda item: pack(tiles, group, *item), [(k, *band, some) for k, band in enumerate(bands)
+                                                             for some in outputs])
+        in_parallel(lambda part: multiply(tiles, group, 0, bands, part), range(len(plan.cuts)))
 
     def write(number: int) -> None:
         group, block = divmod(number, sums.shape[2])
-        finish(sums[group], block, plan.layer, plan.panels, group, block, flat, workspace.empty(plan.scratch[3]))
+        finish(sums[group], block, plan.layer, plan.panels, group, block, flat, workspace.empty(plan.stage))
 
-    in_parallel(add, range(len(plan.items)))
-    if not together:
-        in_parallel(write, range(geometry.groups * sums.shape[2]))
-    if not representable(*largest.max((0, 2))):
-        return im2col.conv2d_weight_grad(grad, x, geometry)
-    return weight
+    if plan.alone:
+        for group, begin in product(range(geometry.groups), range(0, len(plan.bands[0]), plan.at_a_time)):
+            together(group, plan.bands[0][begin:begin + plan.at_a_time])
+    else:
+        in_parallel(share, product(range(geometry.groups), range(len(plan.bands))))
+        in_parallel(write, range(len(sums) * sums.shape[2]))
+    met = zip((largest_of(largest_grad), largest_of(largest_x)), (grad, x), strict=True)
+    return representable(*(a.largest if isinstance(a, Blocked) else number for number, a in met))
+
+
+def _flat(x: np.ndarray | Blocked, part: np.ndarray) -> tuple[np.ndarray, Lie]:
+    if isinstance(x, Blocked):
+        flat, lie = flat_lines(x, part)
+        return flat, lie._replace(below=lie.below or 0)
+    return x.reshape(-1), Lie(0, 0, 0, 0, 0)
 
 
 class _Plan(NamedTuple):
     """How one call is shared and laid out.
 
-    items      (group, rows, blocks, whose sums, which of their blocks) for each turn of a thread
-    sums       (G, threads that share columns, blocks, outputs / 32, K_h, 3 panels, 32, 16)
-    scratch    sizes of tiles, packed, lines and stage
+    bands      of each thread that shares the pixels (row, count): rows counted through the batch
+    alone      does one thread meet all pixels?  Then columns are shared, `cuts` of blocks, and so is packed grad
+    at_a_time  bands that are packed together
+    at_once    are those all?
+    tiles      32 outputs each
+    sums       (G, threads that share pixels, blocks, outputs / 32, K_h, 3 panels, 32, 16)
+    scratch    sizes of packed, lines and stage
     """
 
     layer: Layer
     panels: np.ndarray
     sources: np.ndarray
-    items: list[tuple]
+    bands: list[list[tuple[int, int]]]
+    alone: bool
+    cuts: list[tuple[int, int]]
+    at_a_time: int
+    at_once: bool
+    tiles: int
     sums: tuple[int, ...]
     scratch: tuple[int, ...]
 
+    @property
+    def stage(self) -> int:
+        return self.scratch[-1]
+
 
 @lru_cache(256)
-def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, split: bool, threads: int) -> _Plan:
-    if geometry == ConvGeometry(geometry.input_size, (1, 1), groups=geometry.groups):
+def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, split: bool, threads: int,
+              grad_lines: bool = False, x_lines: tuple[int, int] | None = None) -> _Plan:
+    """x_lines: the first of the blocks of lines, and how many, if x has some."""
+    plain_1x1 = geometry == ConvGeometry(geometry.input_size, (1, 1), groups=geometry.groups)
+    if plain_1x1 and not grad_lines and x_lines is None:
         geometry = replace(geometry, input_size=(1, prod(geometry.input_size)))      # 1x1: rows need not be told apart
     groups, (rows, row) = geometry.groups, geometry.output_size
     pitch, line = row + row % 2, 32 if split else 16
-    panels, sources = _columns(geometry, channels // groups, pitch)
+    panels, sources = (_columns(geometry, channels // groups, pitch) if x_lines is None
+                       else (_line_columns(geometry, *x_lines), np.zeros(0, SOURCE)))
     blocks, tiles = -(-len(panels) // 3), -(-outputs // groups // 32)
     block = tiles, geometry.kernel_size[0], 3, 32, 16                    # its sums
     by_rows = 4 * blocks * prod(block) <= SUMS_BYTES or blocks * groups < threads
@@ -93,20 +161,31 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     band = max(1, band, min(rows, 2 * reach, L3_BYTES // grad_row))
     band = -(-rows // -(-rows // band))              # as many in each
     steps, lines = -(-band * pitch // 32), (band + reach) * pitch // 2 + 16
+    packed = tiles * steps * (32 * line + 16)
     layer = Layer(groups, outputs // groups, channels // groups, *geometry.input_size, rows, row, pitch,
                   geometry.kernel_size, geometry.stride, geometry.near_padding, geometry.dilation, line, band, steps,
-                  lines * line)
+                  packed, lines * line)
 
-    one_band = sharing == 1 and batch == 1 and band == rows
-    items = [(group, ends, cut, thread, slice(part, part + 1) if one_band else slice(*cut))
-             for group in range(groups)
-             for thread, ends in enumerate(_shares(batch * rows, sharing))
-             for part, cut in enumerate(_shares(blocks, parts))]
-    used = sources[panels["source"]]
-    pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
-    return _Plan(layer, panels, sources, items, (groups, sharing, parts if one_band else blocks, *block),
-                 (tiles * steps * (32 * line + 16), 3 * layer.panel, (int(pixels) // 2 + 1) * line,
-                  max(3 * 512, 48 * geometry.kernel_size[0], band * pitch)))
+    bands = [_bands(*share, rows, band) for share in _shares(batch * rows, sharing)]
+    at_a_time = 1 if by_rows else max(1, L3_BYTES // (4 * packed))
+    at_once = sharing == 1 and len(bands[0]) <= at_a_time
+    pixels = 0
+    if len(sources):
+        used = sources[panels["source"]]
+        pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
+    return _Plan(layer, panels, sources, bands, sharing == 1, _shares(blocks, parts), at_a_time, at_once, tiles,
+                 (groups, sharing, parts if at_once else blocks, *block),
+                 (3 * layer.panel, (int(pixels) // 2 + 1) * line, max(3 * 512, band * pitch)))
+
+
+def _bands(first: int, last: int, rows: int, band: int) -> list[tuple[int, int]]:
+    """(row, count): as many as a band has, in the same image."""
+    found = []
+    while first < last:
+        count = min(band, rows - first % rows, last - first)
+        found.append((first, count))
+        first += count
+    return found
 
 
 def _shares(count: int, parts: int) -> list[tuple[int, int]]:
@@ -144,6 +223,17 @@ def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndar
                 add_source(CHANNELS if len(mine) == 16 else MIXED, (width - 1 - phase) // step + 1,
                            [(c, phase) for c in mine], max(0, (1 - lowest) // 2))
     return np.array(panels, PANEL), np.array(sources, SOURCE)
+
+
+def _line_columns(geometry: ConvGeometry, first: int, blocks: int) -> np.ndarray:
+    """Panels of half a block's channels and a tap column each; `source` is twice the block, one more for its last
+    channels, and `shift` where its column of x begins."""
+    (K_h, K_w), step, panels = geometry.kernel_size, geometry.dilation[1], []
+    for half in range(2 * blocks):
+        channels = 32 * first + 16 * half + np.arange(16)
+        panels += [(half, v * step - geometry.near_padding[1], channels * K_h * K_w + v, K_h * K_w, 16)
+                   for v in range(K_w)]
+    return np.array(panels, PANEL)
 
 
 def _places(places: list[int]) -> list[int]:

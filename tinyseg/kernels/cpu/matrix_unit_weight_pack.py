@@ -36,7 +36,7 @@ from tinyseg.kernels.cpu.vector import (
     words,
 )
 
-__all__ = ["CHANNELS", "PANEL", "SOURCE", "TAPS", "Layer", "pack_grad", "pack_x"]
+__all__ = ["CHANNELS", "PANEL", "SOURCE", "TAPS", "Layer", "fill", "pack_grad", "pack_x"]
 
 
 class Layer(NamedTuple):
@@ -55,8 +55,9 @@ class Layer(NamedTuple):
     near: tuple[int, int]
     dilation: tuple[int, int]
     line: int                                        # elements: 16 for each bf16 number that stands for a float32
-    band: int                                        # rows of grad that are packed at a time
+    band: int                                        # rows of grad that are multiplied at a time
     steps: int                                       # of 32 pixels in a band
+    tiles: int                                       # elements, of a band
     panel: int                                       # elements
 
 
@@ -73,14 +74,15 @@ PANEL = np.dtype([("source", np.int64), ("shift", np.int64), ("place", np.int64,
 
 
 @jit
-def pack_grad(grad, layer, n, group, row, rows, tiles, stage, largest):
-    """`rows` rows of a group's outputs, from `row` on.  Returns `largest` raised to their magnitudes.
+def pack_grad(grad, layer, n, group, row, rows, first, last, tiles, place, stage):
+    """`rows` rows from `row` on, for 32 outputs of a group each from `first` to `last` - 1.  Returns their magnitudes.
 
-    tiles    (outputs / 32, steps, 32 outputs · line + 16): the 16 keep steps from sharing few places of the cache
+    tiles    (outputs / 32, steps, 32 outputs · line + 16): the 16 keep steps from sharing few places of the cache;
+             from tiles[place] on
     """
-    pixels = rows * layer.pitch
-    for o in range(-(-layer.outputs // 32) * 32):
-        place = o // 32 * layer.steps * (32 * layer.line + 16) + o % 32 * layer.line
+    pixels, start_of_tiles, largest = rows * layer.pitch, place, splat(0)
+    for o in range(32 * first, 32 * last):
+        place = start_of_tiles + o // 32 * layer.steps * (32 * layer.line + 16) + o % 32 * layer.line
         source, start = grad, (((n * layer.groups + group) * layer.outputs + o) * layer.rows + row) * layer.row
         count = pixels
         if o >= layer.outputs:
@@ -125,7 +127,7 @@ def pack_x(x, layer, panels, sources, first, last, n, group, top, depth, packed,
         h, place = top + i * layer.stride[0], i * row_lines
         if h < 0 or h >= layer.height:
             for k in range(last - first):
-                _fill(packed, k * layer.panel + place, row_lines)
+                fill(packed, k * layer.panel + place, row_lines)
             continue
         row = ((n * layer.groups + group) * layer.channels * layer.height + h) * layer.width
         for s in range(lowest, highest + 1):
@@ -135,12 +137,12 @@ def pack_x(x, layer, panels, sources, first, last, n, group, top, depth, packed,
                     _shift(lines, panels[k]["shift"] + 2 * sources[s]["before"], packed,
                            (k - first) * layer.panel + place, row_lines, layer.line)
     for k in range(last - first):
-        _fill(packed, k * layer.panel + depth * row_lines, 16 * layer.line)
+        fill(packed, k * layer.panel + depth * row_lines, 16 * layer.line)
     return largest
 
 
 @jit
-def _fill(array, start, count):
+def fill(array, start, count):
     """Zeros, a multiple of 16."""
     for i in range(start, start + count, LANES):
         store(array, i, splat(0))
@@ -163,7 +165,7 @@ def _pack_lines(x, row, layer, source, lines, stage, largest):
     """A source's streams in one row of x, which begins at `row` in its first channel.  Zeros before and after."""
     line, step, count, plane = layer.line, layer.stride[1], source["count"], layer.height * layer.width
     place = source["before"] * line
-    _fill(lines, 0, place)
+    fill(lines, 0, place)
     row_c = row + source["channel"][0] * plane
     if source["kind"] == TAPS:
         at = source["offset"][0]
@@ -192,7 +194,7 @@ def _pack_lines(x, row, layer, source, lines, stage, largest):
             for i in range(place, place + line, 16):
                 store(lines, i, straddle(straddle(splat(0), load(lines, i)), splat(0)))
             place += line
-    _fill(lines, place, len(lines) - place)
+    fill(lines, place, len(lines) - place)
     return largest
 
 

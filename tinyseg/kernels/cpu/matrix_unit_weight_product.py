@@ -1,13 +1,17 @@
 """Sums of the weight gradient in the registers of the matrix unit: 32 outputs × 48 columns at a time."""
 
+import numpy as np
+
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
+from tinyseg.kernels.cpu.matrix_unit_weight_lines import pack_grad_lines, pack_x_lines
 from tinyseg.kernels.cpu.matrix_unit_weight_pack import pack_grad, pack_x
 from tinyseg.kernels.cpu.vector import (
     LANES,
     load,
     load_part,
     load_rows_part,
+    peak,
     scatter,
     splat,
     store,
@@ -16,46 +20,61 @@ from tinyseg.kernels.cpu.vector import (
     transpose,
 )
 
-__all__ = ["accumulate", "finish"]
+__all__ = ["accumulate", "finish", "pack_band"]
 
 
 @jit
-def accumulate(grad, x, layer, panels, sources, group, rows, blocks, sums, weight, largest, tiles, packed, lines,
-               stage):
-    """Add up the pixels of some rows, counted through the batch, for some blocks of three panels.
+def pack_band(grad, lie, layer, group, row, rows, first, last, tiles, place, stage):
+    """Some rows of one image, counted from `row` through the batch, for 32 outputs each from `first` to `last` - 1.
 
-    rows, blocks    (first, after the last)
-    sums            (1, blocks, outputs / 32, K_h, 3 panels, 32 outputs, 16 columns); if all rows are one band, memory
-                    for one block is enough
-    weight          written to after the last band, unless it has no elements
-    largest         (2, 16): the largest magnitudes met in grad and in x
+    lie    how its lines lie; of an array NCHW the pitch is 0.  Returns the largest magnitude met in such an array.
     """
-    of_grad, of_x = splat(0), splat(0)
+    n, p = divmod(row, layer.rows)
+    if lie.pitch:
+        pack_grad_lines(grad, lie, layer, n, p, rows, first, last, tiles, place, stage)
+        return np.float32(0)
+    return peak(pack_grad(grad, layer, n, group, p, rows, first, last, tiles, place, stage))
+
+
+@jit
+def accumulate(tiles, x, lie, layer, panels, sources, group, begin, end, fresh, blocks, sums, weight, packed, lines,
+               stage):
+    """Add up the pixels of rows `begin` .. `end` - 1, counted through the batch, for some blocks of three panels.
+
+    tiles     their grad, packed by `pack_band`
+    lie       how lines of x lie; of an array NCHW the pitch is 0
+    fresh     are there no sums yet?
+    blocks    (first, after the last)
+    sums      (1, blocks, outputs / 32, K_h, 3 panels, 32 outputs, 16 columns); if these are all rows, for one block
+    weight    written to, unless it has no elements
+    Returns the largest magnitude met in an array x.
+    """
+    largest = splat(0)
     begin_tiles()
-    row = rows[0]
-    while row < rows[1]:
-        n, p = divmod(row, layer.rows)
-        count = min(layer.band, layer.rows - p, rows[1] - row)
-        of_grad = pack_grad(grad, layer, n, group, p, count, tiles, stage, of_grad)
-        for block in range(blocks[0], blocks[1]):
-            first, last = 3 * block, min(3 * block + 3, len(panels))
-            slot = (block - blocks[0]) % sums.shape[1]
-            size = sums.size // sums.shape[1]
+    for block in range(blocks[0], blocks[1]):
+        first, last = 3 * block, min(3 * block + 3, len(panels))
+        slot = (block - blocks[0]) % sums.shape[1]
+        row, place = begin, 0
+        while row < end:
+            n, p = divmod(row, layer.rows)
+            count = min(layer.band, layer.rows - p, end - row)
             for phase in range(layer.stride[0]):     # tap rows that meet the same rows of x
                 depth = _depth(layer, phase)
                 if depth < 0:
                     continue
                 top = p * layer.stride[0] - layer.near[0] + phase
-                of_x = pack_x(x, layer, panels, sources, first, last, n, group, top, count + depth, packed, lines,
-                              stage, of_x)
-                _multiply_taps(layer, phase, p, count, last - first, tiles, packed, sums.reshape(-1), slot * size,
-                               row == rows[0], stage)
-            if row + count == rows[1] and len(weight):
-                finish(sums, slot, layer, panels, group, block, weight, stage)
-        row += count
+                if lie.pitch:
+                    pack_x_lines(x, lie, layer, panels, first, last, n, top, count + depth, packed)
+                else:
+                    largest = pack_x(x, layer, panels, sources, first, last, n, group, top, count + depth, packed,
+                                     lines, stage, largest)
+                _multiply_taps(layer, phase, p, count, last - first, tiles, place, packed, sums.reshape(-1),
+                               slot * (sums.size // sums.shape[1]), fresh and row == begin, stage)
+            row, place = row + count, place + layer.tiles
+        if len(weight):
+            finish(sums, slot, layer, panels, group, block, weight, stage)
     end_tiles()
-    store(largest, (0, 0), of_grad)
-    store(largest, (1, 0), of_x)
+    return peak(largest)
 
 
 @jit
@@ -69,7 +88,7 @@ def _depth(layer, phase):
 
 
 @jit
-def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, start, fresh, stage):
+def _multiply_taps(layer, phase, p, rows, panels, tiles, place, packed, sums, start, fresh, stage):
     """The products of `rows` packed rows, from output row p on, for the tap rows of a phase."""
     for outputs in range(-(-layer.outputs // 32)):
         for u in range(layer.kernel[0]):
@@ -81,19 +100,19 @@ def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, start, fr
             end = min(rows, (layer.height - 1 + layer.near[0] - reach) // layer.stride[0] + 1 - p)
             first = begin * layer.pitch // 32
             count = max(0, (end * layer.pitch + 31) // 32 - first)
-            a = (outputs * layer.steps + first) * (32 * layer.line + 16)
+            a = place + (outputs * layer.steps + first) * (32 * layer.line + 16)
             b = (reach // layer.stride[0] * (layer.pitch // 2) + first * 16) * layer.line
-            place = start + (outputs * layer.kernel[0] + u) * 3 * 512
+            sum_ = start + (outputs * layer.kernel[0] + u) * 3 * 512
             if count == 0 and not fresh:
                 continue
             _zero_sums()
             _add_products(tiles, a, packed, b, b + layer.panel, b + 2 * layer.panel, layer.line, count, panels == 3)
             if fresh:
-                _store_sums(sums, place)
+                _store_sums(sums, sum_)
             else:                                    # a chain of additions no longer than a band keeps its digits
                 _store_sums(stage, 0)
                 for i in range(0, 3 * 512, 16):
-                    store(sums, place + i, load(sums, place + i) + load(stage, i))
+                    store(sums, sum_ + i, load(sums, sum_ + i) + load(stage, i))
 
 
 @jit
@@ -200,8 +219,7 @@ def finish(sums, slot, layer, panels, group, block, weight, stage):
         for i in range(start, start + part // sums.shape[1], LANES):
             store(flat, i, load(flat, i) + load(flat, thread * part + i))
     if K_w == 3 and taps <= LANES and panels[first]["step"] == taps:
-        _write_channels(flat, start, layer, weight, target + panels[first]["place"][0],
-                        min(16, layer.channels - 16 * block) * taps, stage)
+        _write_channels(flat, start, layer, weight, target, panels[first], stage)
         return
     for k in range(first, last):
         step, count = panels[k]["step"], panels[k]["count"]
@@ -220,13 +238,15 @@ def finish(sums, slot, layer, panels, group, block, weight, stage):
 
 
 @jit
-def _write_channels(sums, start, layer, weight, target, count, stage):
-    """All taps of 16 channels, 3 in a row and up to 16: for each output (taps, 16) to `count` numbers of (16, taps)."""
+def _write_channels(sums, start, layer, weight, target, panel, stage):
+    """All taps of the channels of a panel and the two beside it, 3 in a row and up to 16: (taps, 16) to (16, taps)."""
     taps = layer.kernel[0] * 3
+    count = panel["count"] * taps
     for o in range(layer.outputs):
-        place = start + (o // 32 * taps * 32 + o % 32) * 16
+        place, to = start + (o // 32 * taps * 32 + o % 32) * 16, target + o * layer.channels * taps + panel["place"][0]
         rows = load_rows_part(sums, place, 512, 16, 0, taps, 16)
         store_rows(stage, 0, taps, transpose(rows))  # each covers what is too much of the one before
-        for i in range(0, count, LANES):
-            store_part(weight, target + i, load_part(stage, i, count - i), count - i)
-        target += layer.channels * taps
+        whole = count // LANES * LANES
+        for i in range(0, whole, LANES):
+            store(weight, to + i, load(stage, i))
+        store_part(weight, to + whole, load_part(stage, whole, count - whole), count - whole)

@@ -26,10 +26,11 @@ from numba.core import cgutils, config
 from numba.extending import lower_builtin, models, register_model, type_callable
 
 __all__ = ["COLUMNS", "FEATURES", "LANES", "ROWS", "Vector", "add_tile", "bf16", "compiled", "deinterleave", "evens",
-           "fma", "fma_rows", "gather", "interleave", "load", "load_part", "load_rows", "load_rows_part", "magnitude",
-           "maximum", "minimum", "odds", "outer_add", "outer_add_down", "pair", "prefetch", "scatter", "splat", "store",
-           "store_part", "store_rows", "store_tile", "straddle", "total", "transpose", "transpose_square", "words",
-           "zero_tile"]
+           "fma", "fma_rows", "gather", "interleave", "load", "load_part", "load_rows",
+           "load_rows_part", "magnitude", "maximum", "minimum", "odds", "outer_add", "outer_add_down", "pair",
+           "peak", "prefetch", "scatter", "splat", "store", "store_part", "store_rows", "store_tile",
+           "straddle", "total", "transpose", "transpose_square", "words", "zero_tile", "zip_first",
+           "zip_last"]
 
 
 def _features() -> frozenset[str]:
@@ -177,6 +178,20 @@ def straddle(a, b):
     return (a.view(np.uint32) >> 16 | b.view(np.uint32) << 16).view(np.float32)
 
 
+def zip_first(a, b):
+    """The first half of the numbers in two vectors of words, alternating."""
+    return _zipped(a, b, slice(LANES))
+
+
+def zip_last(a, b):
+    """The last half of the numbers in two vectors of words, alternating."""
+    return _zipped(a, b, slice(LANES, None))
+
+
+def _zipped(a, b, half):
+    return np.stack([v.view(np.uint16)[half] for v in (a, b)], 1).reshape(-1).view(np.float32)
+
+
 def prefetch(array, index):
     """Have the line around array[index] brought to the first-level cache; it may lie outside the array."""
 
@@ -184,6 +199,11 @@ def prefetch(array, index):
 def total(vector):
     """The sum over the lanes."""
     return np.float32(vector.sum())
+
+
+def peak(vector):
+    """The largest lane, where none is negative; NaN is larger than all."""
+    return vector.view(np.int32).max().view(np.float32)
 
 
 def deinterleave(vectors):
@@ -599,6 +619,14 @@ def _straddle(context, builder, signature, arguments):
     return builder.bitcast(intrinsic(builder, f"llvm.fshl.v{LANES}i32", _INTS, b, a, _each(16)), FLOATS.ir)
 
 
+for _zip, _start in ((zip_first, 0), (zip_last, LANES)):
+    @compiled(_zip, lambda a, b: _all_floats(a, b))
+    def _compile_zip(context, builder, signature, arguments, start=_start):
+        a, b = (builder.bitcast(value, ir.VectorType(ir.IntType(16), 2 * LANES)) for value in arguments)
+        order = [start + k + 2 * LANES * other for k in range(LANES) for other in (0, 1)]
+        return builder.bitcast(shuffle(builder, a, b, order), FLOATS.ir)
+
+
 @compiled(prefetch, lambda array, index: types.void if places(array, index) else None)
 def _prefetch(context, builder, signature, arguments):
     (array_type, index_type), (array, index) = signature.args, arguments
@@ -606,6 +634,12 @@ def _prefetch(context, builder, signature, arguments):
     intrinsic(builder, "llvm.prefetch.p0", ir.VoidType(), builder.bitcast(pointer, ir.IntType(8).as_pointer()),
               _I32(0), _I32(3), _I32(1))
     return context.get_dummy_value()
+
+
+@compiled(peak, lambda vector: types.float32 if vector == FLOATS else None)
+def _peak(context, builder, signature, arguments):
+    bits = builder.bitcast(arguments[0], _INTS)
+    return builder.bitcast(intrinsic(builder, f"llvm.vector.reduce.smax.v{LANES}i32", _I32, bits), _F32)
 
 
 @compiled(total, lambda vector: types.float32 if vector == FLOATS else None)

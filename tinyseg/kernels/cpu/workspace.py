@@ -22,7 +22,7 @@ ALIGNMENT = 64                                       # bytes: a line of the cach
 _SMALL = 1 << 16                                     # bytes: less is quick to get, and not worth keeping
 _CACHED = 1 << 22                                    # bytes: more has left the second-level cache before it is read
 _LARGER = 2                                          # a block may be so many times as large as what it is lent for
-_SPARE = 1.1                                         # the pool may hold so many times what was lent at once
+_SPARE = 1.3                                         # the pool may hold so many times what was lent at once
 
 
 class _Block:
