@@ -20,7 +20,7 @@ from tinyseg.kernels.cpu import im2col, workspace
 from tinyseg.kernels.cpu.blocked import Lie, flat_lines, largest_of
 from tinyseg.kernels.cpu.matrix_unit_lines import representable
 from tinyseg.kernels.cpu.matrix_unit_weight_pack import CHANNELS, MIXED, PANEL, SOURCE, TAPS, Layer
-from tinyseg.kernels.cpu.matrix_unit_weight_product import accumulate, finish, pack_band
+from tinyseg.kernels.cpu.matrix_unit_weight_product import accumulate, accumulate_rows, finish, pack_band
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 from tinyseg.kernels.registry import plain
 
@@ -62,42 +62,44 @@ def _fill(weight: np.ndarray, grad: np.ndarray | Blocked, x: np.ndarray | Blocke
     sums, flat = workspace.empty(plan.sums), weight.reshape(-1)
     largest_grad, largest_x = [np.float32(0)], [np.float32(0)]
 
-    def pack(tiles: np.ndarray, group: int, place: int, row: int, count: int, outputs: tuple[int, int]) -> None:
-        largest_grad.append(pack_band(flat_grad, grad_lie, plan.layer, group, row, count, *outputs, tiles,
-                                      place * plan.layer.tiles, workspace.empty(plan.stage)))
-
-    def multiply(tiles: np.ndarray, group: int, thread: int, bands: list, part: int) -> None:
-        cut, all_bands = plan.cuts[part], plan.bands[thread]
-        kept = sums[group, thread:thread + 1, slice(part, part + 1) if plan.at_once else slice(*cut)]
-        largest_x.append(accumulate(
-            tiles, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, bands[0][0], sum(bands[-1]),
-            bands[0] == all_bands[0], cut, kept, flat if plan.alone and bands[-1] == all_bands[-1] else _NOTHING,
-            *map(workspace.empty, plan.scratch)))
-
     def share(item: tuple[int, int]) -> None:
         """One thread's own pixels."""
         (group, thread), tiles = item, workspace.empty(plan.layer.tiles)
-        for band in plan.bands[thread]:
-            pack(tiles, group, 0, *band, (0, plan.tiles))
-            multiply(tiles, group, thread, [band], 0)
+        of_grad, of_x = accumulate_rows(
+            flat_grad, grad_lie, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, *plan.rows[thread],
+            plan.cuts[0], sums[group, thread:thread + 1], tiles, *map(workspace.empty, plan.scratch))
+        largest_grad.append(of_grad)
+        largest_x.append(of_x)
 
-    def together(group: int, bands: list) -> None:
+    def together(group: int, bands: list[tuple[int, int]]) -> None:
         """All threads, each with columns of its own."""
-        tiles = workspace.empty(len(bands) * plan.layer.tiles)
-        outputs = _shares(plan.tiles, min(plan.tiles, len(plan.cuts)))
-        in_parallel(lambda item: pack(tiles, group, *item), [(k, *band, some) for k, band in enumerate(bands)
-                                                             for some in outputs])
-        in_parallel(lambda part: multiply(tiles, group, 0, bands, part), range(len(plan.cuts)))
+        tiles, outputs = workspace.empty(len(bands) * plan.layer.tiles), _shares(plan.tiles, len(plan.cuts))
+
+        def pack(item: tuple[int, tuple[int, int], tuple[int, int]]) -> None:
+            place, (first, last), some = item
+            largest_grad.append(pack_band(flat_grad, grad_lie, plan.layer, group, first, last - first, *some, tiles,
+                                          place * plan.layer.tiles, workspace.empty(plan.stage)))
+
+        def multiply(part: int) -> None:
+            cut = plan.cuts[part]
+            kept = sums[group, :, slice(part, part + 1) if plan.at_once else slice(*cut)]
+            largest_x.append(accumulate(
+                tiles, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, bands[0][0], bands[-1][1],
+                bands[0] == plan.bands[0], cut, kept, flat if bands[-1] == plan.bands[-1] else _NOTHING,
+                *map(workspace.empty, plan.scratch)))
+
+        in_parallel(pack, [(place, band, some) for place, band in enumerate(bands) for some in outputs])
+        in_parallel(multiply, range(len(plan.cuts)))
 
     def write(number: int) -> None:
         group, block = divmod(number, sums.shape[2])
         finish(sums[group], block, plan.layer, plan.panels, group, block, flat, workspace.empty(plan.stage))
 
-    if plan.alone:
-        for group, begin in product(range(geometry.groups), range(0, len(plan.bands[0]), plan.at_a_time)):
-            together(group, plan.bands[0][begin:begin + plan.at_a_time])
+    if len(plan.rows) == 1:
+        for group, begin in product(range(geometry.groups), range(0, len(plan.bands), plan.at_a_time)):
+            together(group, plan.bands[begin:begin + plan.at_a_time])
     else:
-        in_parallel(share, product(range(geometry.groups), range(len(plan.bands))))
+        in_parallel(share, product(range(geometry.groups), range(len(plan.rows))))
         in_parallel(write, range(len(sums) * sums.shape[2]))
     met = zip((largest_of(largest_grad), largest_of(largest_x)), (grad, x), strict=True)
     return representable(*(a.largest if isinstance(a, Blocked) else number for number, a in met))
@@ -113,9 +115,10 @@ def _flat(x: np.ndarray | Blocked, part: np.ndarray) -> tuple[np.ndarray, Lie]:
 class _Plan(NamedTuple):
     """How one call is shared and laid out.
 
-    bands      of each thread that shares the pixels (row, count): rows counted through the batch
-    alone      does one thread meet all pixels?  Then columns are shared, `cuts` of blocks, and so is packed grad
-    at_a_time  bands that are packed together
+    rows       (first, after the last) of each thread that has pixels of its own, counted through the batch; or of all,
+               who then have columns of their own, `cuts` of blocks, and share packed grad
+    bands      (first, after the last): as many rows of one image as are packed together
+    at_a_time  of the bands, where threads share them
     at_once    are those all?
     tiles      32 outputs each
     sums       (G, threads that share pixels, blocks, outputs / 32, K_h, 3 panels, 32, 16)
@@ -125,8 +128,8 @@ class _Plan(NamedTuple):
     layer: Layer
     panels: np.ndarray
     sources: np.ndarray
-    bands: list[list[tuple[int, int]]]
-    alone: bool
+    rows: list[tuple[int, int]]
+    bands: list[tuple[int, int]]
     cuts: list[tuple[int, int]]
     at_a_time: int
     at_once: bool
@@ -163,29 +166,22 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     steps, lines = -(-band * pitch // 32), (band + reach) * pitch // 2 + 16
     packed = tiles * steps * (32 * line + 16)
     layer = Layer(groups, outputs // groups, channels // groups, *geometry.input_size, rows, row, pitch,
-                  geometry.kernel_size, geometry.stride, geometry.near_padding, geometry.dilation, line, band, steps,
-                  packed, lines * line)
+                  geometry.kernel_size, geometry.stride, geometry.near_padding, geometry.dilation,
+                  geometry.kernel_size[0] == 3 and geometry.stride[0] == 1 and 8 * geometry.dilation[0] <= rows,
+                  line, band, steps, packed, lines * line)
 
-    bands = [_bands(*share, rows, band) for share in _shares(batch * rows, sharing)]
-    at_a_time = 1 if by_rows else max(1, L3_BYTES // (4 * packed))
-    at_once = sharing == 1 and len(bands[0]) <= at_a_time
+    bands = [(first, min(first + band, image + rows)) for image in range(0, batch * rows, rows)
+             for first in range(image, image + rows, band)]
+    at_a_time = max(1, L3_BYTES // (4 * packed))
+    at_once = sharing == 1 and len(bands) <= at_a_time
     pixels = 0
     if len(sources):
         used = sources[panels["source"]]
         pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
-    return _Plan(layer, panels, sources, bands, sharing == 1, _shares(blocks, parts), at_a_time, at_once, tiles,
+    return _Plan(layer, panels, sources, _shares(batch * rows, sharing), bands, _shares(blocks, parts), at_a_time,
+                 at_once, tiles,
                  (groups, sharing, parts if at_once else blocks, *block),
                  (3 * layer.panel, (int(pixels) // 2 + 1) * line, max(3 * 512, band * pitch)))
-
-
-def _bands(first: int, last: int, rows: int, band: int) -> list[tuple[int, int]]:
-    """(row, count): as many as a band has, in the same image."""
-    found = []
-    while first < last:
-        count = min(band, rows - first % rows, last - first)
-        found.append((first, count))
-        first += count
-    return found
 
 
 def _shares(count: int, parts: int) -> list[tuple[int, int]]:

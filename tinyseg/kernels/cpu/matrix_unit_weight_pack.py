@@ -54,6 +54,7 @@ class Layer(NamedTuple):
     stride: tuple[int, int]
     near: tuple[int, int]
     dilation: tuple[int, int]
+    three_rows: bool                                 # are the products of three tap rows computed together?
     line: int                                        # elements: 16 for each bf16 number that stands for a float32
     band: int                                        # rows of grad that are multiplied at a time
     steps: int                                       # of 32 pixels in a band

@@ -20,7 +20,7 @@ from tinyseg.kernels.cpu.vector import (
     transpose,
 )
 
-__all__ = ["accumulate", "finish", "pack_band"]
+__all__ = ["accumulate", "accumulate_rows", "finish", "pack_band"]
 
 
 @jit
@@ -78,6 +78,27 @@ def accumulate(tiles, x, lie, layer, panels, sources, group, begin, end, fresh, 
 
 
 @jit
+def accumulate_rows(grad, grad_lie, x, x_lie, layer, panels, sources, group, begin, end, blocks, sums, tiles, packed,
+                    lines, stage):
+    """Pack and add up rows band by band.  Returns the largest magnitudes met in arrays grad and x."""
+    of_grad, of_x, row = np.float32(0), np.float32(0), begin
+    while row < end:
+        last = min(end, row + layer.band, (row // layer.rows + 1) * layer.rows)
+        more = pack_band(grad, grad_lie, layer, group, row, last - row, 0, -(-layer.outputs // 32), tiles, 0, stage)
+        of_grad = _larger(of_grad, more)
+        more = accumulate(tiles, x, x_lie, layer, panels, sources, group, row, last, row == begin, blocks, sums,
+                          stage[:0], packed, lines, stage)
+        of_x, row = _larger(of_x, more), last
+    return of_grad, of_x
+
+
+@jit
+def _larger(a, b):
+    """NaN if one is."""
+    return a if a > b or a != a else b
+
+
+@jit
 def _depth(layer, phase):
     """How many rows of x, a stride apart, the tap rows of this phase reach beyond the first; -1 without any."""
     depth = -1
@@ -89,8 +110,22 @@ def _depth(layer, phase):
 
 @jit
 def _multiply_taps(layer, phase, p, rows, panels, tiles, place, packed, sums, start, fresh, stage):
-    """The products of `rows` packed rows, from output row p on, for the tap rows of a phase."""
+    """The products of `rows` packed rows, from output row p on, for the tap rows of a phase.
+
+    Three of them together read most of a panel from the nearest cache, for which they read rows of zeros too.
+    """
+    row, tile = layer.pitch // 2 * layer.line, 32 * layer.line + 16
     for outputs in range(-(-layer.outputs // 32)):
+        a, sum_ = place + outputs * layer.steps * tile, start + outputs * layer.kernel[0] * 3 * 512
+        if layer.three_rows:
+            reach = layer.dilation[0] * row
+            for k in range(panels):
+                b = k * layer.panel
+                _zero_sums()
+                _add_products(tiles, a, packed, b, b + reach, b + 2 * reach, layer.line, -(-rows * layer.pitch // 32),
+                              True)
+                _keep_sums(sums, sum_ + k * 512, 3 * 512, fresh, stage)
+            continue
         for u in range(layer.kernel[0]):
             reach = u * layer.dilation[0]
             if reach % layer.stride[0] != phase:
@@ -100,19 +135,25 @@ def _multiply_taps(layer, phase, p, rows, panels, tiles, place, packed, sums, st
             end = min(rows, (layer.height - 1 + layer.near[0] - reach) // layer.stride[0] + 1 - p)
             first = begin * layer.pitch // 32
             count = max(0, (end * layer.pitch + 31) // 32 - first)
-            a = place + (outputs * layer.steps + first) * (32 * layer.line + 16)
-            b = (reach // layer.stride[0] * (layer.pitch // 2) + first * 16) * layer.line
-            sum_ = start + (outputs * layer.kernel[0] + u) * 3 * 512
-            if count == 0 and not fresh:
-                continue
-            _zero_sums()
-            _add_products(tiles, a, packed, b, b + layer.panel, b + 2 * layer.panel, layer.line, count, panels == 3)
-            if fresh:
-                _store_sums(sums, sum_)
-            else:                                    # a chain of additions no longer than a band keeps its digits
-                _store_sums(stage, 0)
-                for i in range(0, 3 * 512, 16):
-                    store(sums, sum_ + i, load(sums, sum_ + i) + load(stage, i))
+            if count > 0 or fresh:
+                b = reach // layer.stride[0] * row + first * 16 * layer.line
+                _zero_sums()
+                _add_products(tiles, a + first * tile, packed, b, b + layer.panel, b + 2 * layer.panel, layer.line,
+                              count, panels == 3)
+                _keep_sums(sums, sum_ + u * 3 * 512, 512, fresh, stage)
+
+
+@jit
+def _keep_sums(sums, place, apart, fresh, stage):
+    """Accumulators to sums[place] and on, `apart` for each column of two; added up, unless they are the first."""
+    if fresh:
+        _store_sums(sums, place, apart)
+    else:                                            # a chain of additions no longer than a band keeps its digits
+        _store_sums(stage, 0, 512)
+        for k in range(3):
+            for i in range(0, 512, 16):
+                to = place + k * apart + i
+                store(sums, to, load(sums, to) + load(stage, 512 * k + i))
 
 
 @jit
@@ -126,13 +167,13 @@ def _zero_sums():
 
 
 @jit
-def _store_sums(c, place):
+def _store_sums(c, place, apart):
     tile_store(0, c, place, 16)
-    tile_store(1, c, place + 512, 16)
-    tile_store(2, c, place + 1024, 16)
+    tile_store(1, c, place + apart, 16)
+    tile_store(2, c, place + 2 * apart, 16)
     tile_store(3, c, place + 256, 16)
-    tile_store(4, c, place + 768, 16)
-    tile_store(5, c, place + 1280, 16)
+    tile_store(4, c, place + apart + 256, 16)
+    tile_store(5, c, place + 2 * apart + 256, 16)
 
 
 @jit
