@@ -93,7 +93,7 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Lines(Algorithm):
-    """The matrix unit from `Blocked` to `Blocked`: activations lie ready, the weight is packed every time."""
+    """The matrix unit on `Blocked` activations and gradients: they lie ready, the weight is packed every time."""
 
     @property
     def tolerance(self) -> float:
@@ -101,20 +101,26 @@ class Lines(Algorithm):
 
     def refuses(self, layer: Layer, direction: str) -> str | None:
         from tinyseg.kernels.cpu import amx
-        if layer.pools or direction == "weight_grad":
-            return "it is for convolutions from lines to lines"
+        if layer.pools:
+            return "it is for convolutions"
         if not amx.available():
             return "this machine has no matrix unit"
         channels = (layer.in_channels, layer.out_channels) if layer.groups == 1 else (1,)
         return f"needs multiples of {BLOCK} channels, in one group" if any(c % BLOCK for c in channels) else None
 
     def prepare(self, operands, direction):
-        from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
-        operation, array, weight = kernel_call(operands.layer, direction, *operands.of(direction))
+        from tinyseg.kernels.cpu.matrix_unit_blocked import conv2d_weight_grad, convolve
+        operation, first, second = kernel_call(operands.layer, direction, *operands.of(direction))
         geometry, split = operands.layer.geometry, self.level == "high"
-        identity = np.eye(array.shape[1], dtype=np.float32)[:, :, None, None]
-        x = convolve("conv2d", array, identity, ConvGeometry(array.shape[2:], (1, 1)), split=split)
-        return lambda: convolve(operation, x, weight, geometry, split=split), np.asarray
+
+        def lines(array):
+            identity = np.eye(array.shape[1], dtype=np.float32)[:, :, None, None]
+            return convolve("conv2d", array, identity, ConvGeometry(array.shape[2:], (1, 1)), split=split)
+        first = lines(first)
+        if operation == "conv2d_weight_grad":
+            second = lines(second)
+            return lambda: conv2d_weight_grad(first, second, geometry), np.asarray
+        return lambda: convolve(operation, first, second, geometry, split=split), np.asarray
 
 
 @dataclass(frozen=True)
