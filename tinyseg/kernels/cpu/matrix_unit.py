@@ -359,7 +359,7 @@ class _Turn:
                 self._keep(x.pack(self, image, block, blocks, row, count))
             place, sums = weights, self.sums
             for part in plan.parts:
-                band = Band(row, rows, c.grid[1], layout.width, block, blocks, blocks, 0, plan.all_blocks,
+                band = Band(row, rows, c.grid[1], layout.width, LINE, 0, block, blocks, blocks, 0, plan.all_blocks,
                             4 * part.size * blocks <= _WEIGHTS_BYTES * plan.all_blocks, part.square)
                 written = multiply(self.lines, self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums,
                                    band, y, result._replace(outputs=part.result, form=part.form), self.scratch)

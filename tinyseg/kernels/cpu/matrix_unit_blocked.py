@@ -22,7 +22,7 @@ from tinyseg.kernels.cpu.matrix_unit import (
     find_plan,
     pack_weights,
 )
-from tinyseg.kernels.cpu.matrix_unit_lines import representable
+from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.matrix_unit_pack import Source
 from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
@@ -80,6 +80,7 @@ class _Plan:
     def __init__(self, c: Correlation, kernel: tuple[int, int], blocks: tuple[int, ...], images: int, split: bool,
                  threads: int, lines: bool):
         self.c, self.split, self.kernel = c, split, kernel
+        self.pitch = _positions_pitch(c)
         pitch, (a, b) = c.size[1] + 1, c.taps.T
         offsets = a * pitch + b
         self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
@@ -90,19 +91,24 @@ class _Plan:
 
         def moved(bands: int) -> float:
             """Bytes from beyond the second-level cache: a band's weights once, its lines once or for all outputs."""
-            band = line * (c.grid[0] / bands + reach)
+            band = line * (c.stride[0] * c.grid[0] / bands + reach)
             return bands * (weights + band * (1 if weights <= _CACHED or band <= _CACHED else groups))
         bands = min(range(1, c.grid[0] + 1), key=moved)
         if len(blocks) > 2:
-            while bands < c.grid[0] and 4 * self.sums(-(-c.grid[0] // bands) * pitch) > _CACHED:
+            while bands < c.grid[0] and 4 * self.sums(-(-c.grid[0] // bands) * self.pitch) > _CACHED:
                 bands += 1
         while images * bands % threads and bands < c.grid[0]:
             bands += 1
         self.rows = -(-c.grid[0] // bands)
-        self.kept = self.sums(self.rows * pitch) if len(blocks) > 2 else 1
+        self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else 1
 
     def sums(self, positions: int) -> int:
         return max(part.sums(positions) for part in self.parts)
+
+
+def _positions_pitch(c: Correlation) -> int:
+    """From a row of positions to the next: that of x, so that tiles go on from row to row; or by whole tiles."""
+    return c.size[1] + 1 if c.stride == (1, 1) else -(-c.grid[1] // LINE) * LINE
 
 
 @lru_cache(maxsize=256)
@@ -110,8 +116,10 @@ def _find_plan(operation: str, geometry: ConvGeometry, blocks: tuple[int, ...], 
                images: int, split: bool, threads: int, lines: bool) -> _Plan | None:
     """None where a tap reads beyond the zeros around x."""
     c = correlation(operation, geometry, BLOCK * sum(blocks), outputs, kernel)
-    nearest, farthest = c.taps.min(0), c.taps.max(0) + np.array(c.grid) - 1
-    if c.stride != (1, 1) or (nearest < -1).any() or (farthest > c.size).any() or c.grid[1] > c.size[1] + 1:
+    nearest, farthest = c.taps.min(0), c.taps.max(0) + c.stride * (np.array(c.grid) - 1)
+    if (nearest < -1).any() or (farthest > c.size).any():
+        return None
+    if c.grid[1] > c.size[1] + 1 if c.stride == (1, 1) else _positions_pitch(c) > 1.5 * c.grid[1] or c.stride[1] > 4:
         return None
     return _Plan(c, kernel, blocks, images, split, threads, lines)
 
@@ -129,7 +137,7 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
         parts.append((*parts[-1][:2], 0))
     pairs = list(zip(parts[::2], parts[1::2], strict=True))
     lie = parts[0][1]                                # the same for all, but for the images
-    source = Source(*c.size, 1, 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED.reshape(1, 1))
+    source = Source(*c.size, c.stride[0], 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None])
     all_blocks = sum(part.shape[1] for part in x.parts)
 
     def work(item: tuple[int, int]) -> np.float32:
@@ -139,10 +147,10 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
         for part in plan.parts:
             stay, block, result = 4 * part.size <= _CACHED, 0, result._replace(outputs=part.result, form=part.form)
             for (lines, lie, here), (others, other, more) in pairs:
-                start = image * lie.image + lie.first + row * lie.pitch
+                start = image * lie.image + lie.first + row * c.stride[0] * lie.pitch
                 shift = image * (other.image - lie.image) - here * source.block
-                band = Band(row, rows, c.grid[1], x.pitch, block, here + more, here, shift, all_blocks, stay,
-                            part.square)
+                band = Band(row, rows, c.grid[1], plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, block,
+                            here + more, here, shift, all_blocks, stay, part.square or c.stride != (1, 1))
                 largest.append(multiply(lines, others, source, tiles, place, part.offsets + start, part.tap_rows, sums,
                                         band, target.flat, result, scratch))
                 block += here + more

@@ -43,6 +43,8 @@ class Band(NamedTuple):
 
     row, rows          the first row, and how many
     positions, pitch   in a row, and from one to the next
+    step, row_step     from a position to the next, in elements of lines, and from a row to the next; where positions
+                       are more than a line apart, tiles do not go on from the end of a row to the next
     block, blocks      the first block of channels, and how many
     here, shift        how many of them lie in the first of two arrays of lines, and how much further in the other a
                        position is
@@ -55,6 +57,8 @@ class Band(NamedTuple):
     rows: int
     positions: int
     pitch: int
+    step: int
+    row_step: int
     block: int
     blocks: int
     here: int
@@ -119,8 +123,10 @@ def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, ban
                                 band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
             kept = (output * stretches * STRETCH + position) * across * LINE
             if band.square:
-                _two_by_two(lines, others, LINE * position, source, tiles, weights, offsets, first, last, band,
-                            2 * output, min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
+                line = _line(band, position)
+                other = _line(band, position + LINE) if position + LINE < positions else line
+                _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band, 2 * output,
+                            min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
             else:
                 _six_by_one(lines, others, LINE * position, source, tiles, weights, offsets, first, last, band, output,
                             sums, kept, scratch)
@@ -134,6 +140,14 @@ def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, ban
                 _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     end_tiles()
     return peak(largest)
+
+
+@jit
+def _line(band, position):
+    """Where the line of a position begins, for a tap and a block without distance."""
+    if band.step == LINE:
+        return LINE * position
+    return position // band.pitch * band.row_step + position % band.pitch * band.step
 
 
 @jit
@@ -236,9 +250,9 @@ def _exchange_six(array, place, inwards):
 
 
 @jit
-def _two_by_two(lines, others, position, source, tiles, weights, offsets, first, last, band, output, other, sums,
+def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, first, last, band, output, other, sums,
                 kept, scratch):
-    """Two tiles of positions by two blocks of outputs, `output` and `other`."""
+    """Two tiles of positions, at `line` and `second`, by two blocks of outputs, `output` and `other`."""
     if band.block:
         _exchange_four(sums, kept, True)
     else:
@@ -250,11 +264,12 @@ def _two_by_two(lines, others, position, source, tiles, weights, offsets, first,
     for b in range(band.blocks):
         tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
         beside = tile + (other - output) * band.all_blocks * taps * size
-        line = position + b * source.block
+        block = b * source.block
         if b < band.here:
-            _four_taps(lines, line, source, tiles, tile, beside, offsets, first, last)
+            _four_taps(lines, line + block, second - line, band.step, source, tiles, tile, beside, offsets, first, last)
         else:
-            _four_taps(others, line + band.shift, source, tiles, tile, beside, offsets, first, last)
+            _four_taps(others, line + block + band.shift, second - line, band.step, source, tiles, tile, beside,
+                       offsets, first, last)
     if band.block + band.blocks == band.all_blocks:
         _exchange_four(scratch, 0, False)
     else:
@@ -262,22 +277,22 @@ def _two_by_two(lines, others, position, source, tiles, weights, offsets, first,
 
 
 @jit
-def _four_taps(lines, line, source, tiles, tile, beside, offsets, first, last):
-    """The taps of one block of channels."""
+def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, first, last):
+    """The taps of one block of channels.  The tiles of positions are `apart` elements apart, their rows `step`."""
     for t in range(first, last):
         if source.below:
-            _twelve(lines, line + offsets[t], line + offsets[t] + source.below, tiles, tile, beside)
+            _twelve(lines, line + offsets[t], line + offsets[t] + source.below, apart, step, tiles, tile, beside)
             tile += 2 * TILE
             beside += 2 * TILE
         else:
-            _four(lines, line + offsets[t], tiles, tile, beside)
+            _four(lines, line + offsets[t], apart, step, tiles, tile, beside)
             tile += TILE
             beside += TILE
 
 
 @jit
-def _four(lines, line, tiles, tile, beside):
-    tile_load(4, lines, line, LINE)
+def _four(lines, line, apart, step, tiles, tile, beside):
+    tile_load(4, lines, line, step)
     tile_load(6, tiles, tile, LINE)
     tile_dot(0, 4, 6)
     _ahead(tiles, tile + AHEAD)
@@ -286,7 +301,7 @@ def _four(lines, line, tiles, tile, beside):
     tile_dot(2, 4, 7)
     _ahead(tiles, tile + AHEAD + 8 * LINE)
     _ahead(tiles, tile + AHEAD + 12 * LINE)
-    tile_load(5, lines, line + TILE, LINE)
+    tile_load(5, lines, line + apart, step)
     tile_dot(1, 5, 6)
     _ahead(tiles, beside + AHEAD)
     _ahead(tiles, beside + AHEAD + 4 * LINE)
@@ -296,9 +311,9 @@ def _four(lines, line, tiles, tile, beside):
 
 
 @jit
-def _twelve(lines, line, lower, tiles, tile, beside):
+def _twelve(lines, line, lower, apart, step, tiles, tile, beside):
     """upper · lower, upper · upper, lower · upper: each accumulator rests for three products after one of its own."""
-    tile_load(4, lines, line, LINE)
+    tile_load(4, lines, line, step)
     tile_load(6, tiles, tile + TILE, LINE)
     tile_dot(0, 4, 6)
     _ahead(tiles, tile + AHEAD)
@@ -307,7 +322,7 @@ def _twelve(lines, line, lower, tiles, tile, beside):
     tile_dot(2, 4, 7)
     _ahead(tiles, tile + AHEAD + 4 * LINE)
     _ahead(tiles, beside + AHEAD + 4 * LINE)
-    tile_load(5, lines, line + TILE, LINE)
+    tile_load(5, lines, line + apart, step)
     tile_dot(1, 5, 6)
     _ahead(tiles, tile + AHEAD + 8 * LINE)
     _ahead(tiles, beside + AHEAD + 8 * LINE)
@@ -328,10 +343,10 @@ def _twelve(lines, line, lower, tiles, tile, beside):
     tile_dot(3, 5, 7)
     _ahead(tiles, tile + AHEAD + 28 * LINE)
     _ahead(tiles, beside + AHEAD + 28 * LINE)
-    tile_load(4, lines, lower, LINE)
+    tile_load(4, lines, lower, step)
     tile_dot(0, 4, 6)
     tile_dot(2, 4, 7)
-    tile_load(5, lines, lower + TILE, LINE)
+    tile_load(5, lines, lower + apart, step)
     tile_dot(1, 5, 6)
     tile_dot(3, 5, 7)
 
