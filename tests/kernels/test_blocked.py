@@ -131,12 +131,14 @@ def test_weight_gradient_of_concatenated_and_of_sliced_activations(split):
 
 
 @both
-@given(size=sizes, kernel=st.integers(1, 3), stride=st.integers(1, 3))
+@given(size=sizes, kernel=st.integers(1, 3), stride=st.integers(1, 3), padding=st.integers(0, 1),
+       dilation=st.integers(1, 2), ceil=st.booleans())
 @settings(max_examples=15)
-def test_pooling(split, size, kernel, stride):
-    if min(size) < kernel:
+def test_pooling(split, size, kernel, stride, padding, dilation, ceil):
+    if min(size) < kernel * dilation or 2 * padding > kernel:
         return
-    geometry, x = ConvGeometry.pooling(size, kernel, stride), integers(2, 64, *size)
+    geometry = ConvGeometry.pooling(size, kernel, stride, padding, dilation, ceil)
+    x = integers(2, 64, *size)
     y, indices = pool_loops.max_pool2d(x, geometry)
     grad, saved = integers(*y.shape), run("max_pool2d", lines(x, split), geometry)
     assert np.array_equal(saved[0], y)
@@ -226,7 +228,6 @@ def test_what_lines_do_not_do_is_done_on_arrays():
     assert isinstance(dx, np.ndarray)
     assert isinstance(run("concatenate", 1, x, x.plain()), np.ndarray)
     assert isinstance(run("concatenate", 0, x, x), np.ndarray)
-    assert isinstance(run("max_pool2d", x, ConvGeometry.pooling((5, 7), 3, 2, 1))[0], np.ndarray)
 
 
 def test_without_the_compiler():

@@ -1,9 +1,9 @@
 """An activation as the matrix unit reads it: lines of 32 channels of one pixel, in bf16.
 
 Between two convolutions on the matrix unit nobody wants NCHW, nor between their gradients.  A `Blocked` is what the
-first wrote and the second reads where it lies: its planes have a line of zeros right of each row and a row of them above
-and below, so that the taps of a 3x3 kernel need no copy.  Kernels for it are registered under "lines"; whoever else
-wants an array gets one, `plain()`.
+first wrote and the second reads where it lies: its planes have a line of zeros right of each row and a row of them
+above and below, so that the taps of a 3x3 kernel need no copy.  Kernels for it are registered under "lines"; whoever
+else wants an array gets one, `plain()`.
 """
 
 from __future__ import annotations
