@@ -103,6 +103,11 @@ def check(y, expected, relu, split):
     np.testing.assert_allclose(np.asarray(y), expected, rtol=0 if exact else 2**-8, atol=0)
 
 
+def weight_grad(grad, x, geometry, split):
+    with precision.float32_matmul_precision("high" if split else "medium"):
+        return run("conv2d_weight_grad", grad, x, geometry)
+
+
 @compiled
 @both
 @given(operands=convolutions(channels=(32, 64), padding=range(3), stride=(1, 2, 3), dilation=(1, 2, 5),
@@ -112,7 +117,7 @@ def test_weight_gradient(split, operands, which):
     x, _, y, geometry = operands
     geometry = replace(geometry, groups=1)
     x, y = x[:, :len(x[0]) // 32 * 32].astype(np.float32), y[:, :len(y[0]) // 32 * 32].astype(np.float32)
-    got = run("conv2d_weight_grad", lines(y, split) if which & 1 else y, lines(x, split) if which & 2 else x, geometry)
+    got = weight_grad(lines(y, split) if which & 1 else y, lines(x, split) if which & 2 else x, geometry, split)
     np.testing.assert_array_equal(got, loops.conv2d_weight_grad(y, x, geometry))
 
 
@@ -125,8 +130,8 @@ def test_weight_gradient_of_concatenated_and_of_sliced_activations(split):
     assert isinstance(x, blocked.Blocked)
     assert isinstance(slice_, blocked.Blocked)
     expected = loops.conv2d_weight_grad(y[:, 32:96], np.concatenate(parts, 1), geometry)
-    np.testing.assert_array_equal(run("conv2d_weight_grad", slice_, x, geometry), expected)
-    np.testing.assert_array_equal(run("conv2d_weight_grad", x, slice_, geometry),
+    np.testing.assert_array_equal(weight_grad(slice_, x, geometry, split), expected)
+    np.testing.assert_array_equal(weight_grad(x, slice_, geometry, split),
                                   loops.conv2d_weight_grad(np.concatenate(parts, 1), y[:, 32:96], geometry))
 
 
@@ -221,6 +226,12 @@ def test_normalisation(split, relu, size):
 
 def test_what_lines_do_not_do_is_done_on_arrays():
     x = lines(integers(2, 64, 5, 7), True)
+    one, groups = ConvGeometry((5, 7), (1, 1)), ConvGeometry((5, 7), (1, 1), groups=64)
+    assert np.array_equal(weight_grad(x, x, groups, True), loops.conv2d_weight_grad(x.plain(), x.plain(), groups))
+    for level in ("highest", "medium"):              # another than when the lines were made
+        with precision.float32_matmul_precision(level):
+            np.testing.assert_allclose(run("conv2d_weight_grad", x, x.plain(), one),
+                                       loops.conv2d_weight_grad(x.plain(), x.plain(), one), rtol=1e-6)
     ones = np.ones(64, np.float32)
     y, *_ = run("normalize", x, ones, ones, (1, 8, 16), 1e-3, False)      # groups
     assert isinstance(y, np.ndarray)

@@ -109,7 +109,8 @@ class Lines(Algorithm):
         return f"needs multiples of {BLOCK} channels, in one group" if any(c % BLOCK for c in channels) else None
 
     def prepare(self, operands, direction):
-        from tinyseg.kernels.cpu.matrix_unit_blocked import conv2d_weight_grad, convolve
+        from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
+        from tinyseg.kernels.cpu.matrix_unit_weight import conv2d_weight_grad
         operation, first, second = kernel_call(operands.layer, direction, *operands.of(direction))
         geometry, split = operands.layer.geometry, self.level == "high"
 
@@ -119,7 +120,7 @@ class Lines(Algorithm):
         first = lines(first)
         if operation == "conv2d_weight_grad":
             second = lines(second)
-            return lambda: conv2d_weight_grad(first, second, geometry), np.asarray
+            return lambda: conv2d_weight_grad(first, second, geometry, split), np.asarray
         return lambda: convolve(operation, first, second, geometry, split=split), np.asarray
 
 

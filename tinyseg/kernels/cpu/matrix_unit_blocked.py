@@ -28,6 +28,7 @@ from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
 from tinyseg.kernels.registry import plain
+from tinyseg.precision import get_float32_matmul_precision, permits
 
 __all__ = ["conv2d_weight_grad", "convolve"]
 
@@ -62,11 +63,12 @@ def convolve(operation: str, x: np.ndarray | Blocked, weight: np.ndarray, geomet
     return y if fill(plan, x, extended(weight, plan.kernel), y, bias, relu, 1) else None
 
 
-def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked, geometry: ConvGeometry) -> np.ndarray:
-    """The operation of that name, of one group; it keeps what was split in two so."""
+def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked,
+                       geometry: ConvGeometry) -> np.ndarray | None:
+    """The operation of that name, or None: of one group, and as exact as the lines are that it is given."""
     splits = {a.split for a in (grad, x) if isinstance(a, Blocked)}
-    if len(splits) > 1:
-        grad, x = plain(grad), plain(x)
+    if geometry.groups > 1 or splits != {get_float32_matmul_precision() == "high"} or not permits("high"):
+        return None
     return matrix_unit_weight.conv2d_weight_grad(grad if isinstance(grad, Blocked) else plain(grad),
                                                  x if isinstance(x, Blocked) else plain(x), geometry, True in splits)
 
