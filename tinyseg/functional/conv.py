@@ -53,7 +53,7 @@ class Conv2d(_Convolution):
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight, grad = self.before_relu(grad)
         return (kernels.conv2d_input_grad(grad, weight, self.geometry, self.same("conv2d_input_grad", x),
-                                          blocked=isinstance(x, Layout)) if self.needs_grad[0] else None,
+                                          blocked=_lies(x, grad)) if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(grad, x, self.geometry, self.same("conv2d_weight_grad", x))
                 if self.needs_grad[1] else None, *self.bias_grad(grad))
 
@@ -67,10 +67,15 @@ class ConvTranspose2d(_Convolution):
 
     def backward(self, grad: Array) -> tuple[Array | None, ...]:
         x, weight, grad = self.before_relu(grad)
-        return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x), blocked=isinstance(x, Layout))
+        return (kernels.conv2d(grad, weight, self.geometry, self.same("conv2d", x), blocked=_lies(x, grad))
                 if self.needs_grad[0] else None,
                 kernels.conv2d_weight_grad(x, grad, self.geometry, self.same("conv2d_weight_grad", x))
                 if self.needs_grad[1] else None, *self.bias_grad(grad))
+
+
+def _lies(*arrays: Array) -> bool:
+    """Is one of another layout?  Then a gradient may be too."""
+    return any(isinstance(array, Layout) for array in arrays)
 
 
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: str | Size = 0, dilation: Size = 1,
