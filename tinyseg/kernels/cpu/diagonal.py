@@ -47,7 +47,7 @@ def _depthwise(geometry: ConvGeometry, groups: int) -> ConvGeometry:
 def _diagonal(weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray | None:
     """The kernels of each channel with itself (C, 1, K_h, K_w) where all others are zero, else None."""
     channels = np.arange(len(weight))
-    if geometry.groups > 1 or weight.shape[1] != len(weight) or weight[0, 1:].any():
+    if geometry.groups > 1 or weight.shape[1] != len(weight) or np.count_nonzero(weight[0, 1:]):
         return None
     kernels = weight[channels, channels]
     return kernels[:, None] if np.count_nonzero(weight) == np.count_nonzero(kernels) else None
