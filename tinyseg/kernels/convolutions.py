@@ -1,12 +1,13 @@
 """The kernels of convolution, in the order in which "auto" considers them.
 
 The rule: one channel at a time where groups or a diagonal weight allow it; else the matrix unit, as exact as the chosen
-precision wants, where there is one and channels enough to fill its tiles; else Winograd's 3x3 where tiles are many;
+precision wants, where there is one and enough to fill its tiles; else Winograd's 3x3 where tiles are many;
 else the implicit matrix product.  Winograd comes first where it was measured to be ahead.  Whatever is not float32 is
 computed by im2col.
 """
 
 from functools import partial
+from math import prod
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.arrays import Array, device_of
@@ -40,9 +41,16 @@ def _perhaps_diagonal(operation: str, geometry: ConvGeometry, first: Shape, weig
         geometry.stride, geometry.kernel_size, strict=True))
 
 
-def _many_channels(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
-    """Enough that padding them to tiles of 16 and 32 is not most of the work."""
-    return min(_channels(operation, geometry, first, second)) >= 16
+def _fills_tiles(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
+    """Work enough for the matrix unit, most of it not on what pads its tiles of 16 or 32 channels.
+
+    Few channels fill those of an input gradient with the phases of a stride, of a weight gradient with tap columns.
+    """
+    channels, outputs = _channels(operation, geometry, first, second)
+    filled = {"conv2d": channels >= 16, "conv2d_input_grad": channels * prod(geometry.stride) >= 12,
+              "conv2d_weight_grad": channels * geometry.kernel_size[1] >= 12}
+    products = first[0] * geometry.groups * channels * outputs * prod(geometry.kernel_size) * prod(geometry.output_size)
+    return outputs >= 16 and filled[operation] and products >= 1 << 24
 
 
 def _many_tiles(m: int, operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
@@ -58,7 +66,7 @@ def _three_products_pay(operation: str, geometry: ConvGeometry, first: Shape, se
     """Where Winograd's fewer products, in float32, are not ahead: it is on large images with few channels."""
     channels, outputs = _channels(operation, geometry, first, second)
     few = operation != "conv2d_weight_grad" and channels * outputs <= 64 * 64 and _no_winograd(geometry) is None
-    return _many_channels(operation, geometry, first, second) and not (
+    return _fills_tiles(operation, geometry, first, second) and not (
         few and _many_tiles(4, operation, geometry, first, second))
 
 
@@ -97,7 +105,7 @@ def _add(name: str, module: str, operations: tuple[str, ...] = OPERATIONS, **pro
 
 _add("depthwise", "depthwise", suits=_depthwise)
 _add("diagonal", "diagonal", OPERATIONS[:2], suits=_perhaps_diagonal)
-_add("amx_bf16", "matrix_unit_bf16", precision="medium", refuses=_no_matrix_unit, suits=_many_channels)
+_add("amx_bf16", "matrix_unit_bf16", precision="medium", refuses=_no_matrix_unit, suits=_fills_tiles)
 _add("amx_bf16x3", "matrix_unit_bf16x3", precision="high", refuses=_no_matrix_unit, suits=_three_products_pay)
 _add("winograd4", "winograd4", precision="high", refuses=_no_winograd, suits=partial(_many_tiles, 4), transforms=True)
 _add("winograd2", "winograd2", refuses=_no_winograd, suits=partial(_many_tiles, 2), transforms=True)
