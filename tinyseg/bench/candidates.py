@@ -25,7 +25,7 @@ FLOP_LIMITS = {"loops": 2e7, "matrix": 2e7}          # the definition and C itse
 NARROW = {"depthwise": lambda layer: layer.groups == layer.in_channels, "diagonal": lambda layer: False}
 FLOAT32, BFLOAT16 = 1e-4, 2e-2                       # largest error that still counts as the same result
 AUTO = tuple(f"auto@{level}" for level in precision.LEVELS)
-LINES = ("lines@high", "lines@medium")               # what a net computes between its layers at inference
+LINES = ("lines@high", "lines@medium")               # what a net computes between its layers
 _OPERATIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad",
                "avg_pool2d", "avg_pool2d_grad")
 TORCH = {"torch": "PyTorch, float32", "torch-channels-last": "PyTorch, float32, channels last",

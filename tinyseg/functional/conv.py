@@ -9,7 +9,7 @@ from tinyseg.arrays import Array, Layout, device_of
 from tinyseg.autograd import Function, Tensor, as_tensor
 from tinyseg.errors import ArgumentError, DTypeError, ShapeError, about
 from tinyseg.functional.checks import floating, images
-from tinyseg.kernels.registry import plain, run
+from tinyseg.kernels.registry import as_it_lies, run
 
 __all__ = ["conv2d", "conv_transpose2d"]
 
@@ -36,7 +36,7 @@ class _Convolution(Function):
         x, weight, *y = self.saved
         if self.relu:
             grad = run("relu_grad", grad, y[0])
-        return x, weight, grad if isinstance(grad, Layout) else plain(grad)
+        return x, weight, as_it_lies(grad)
 
     def bias_grad(self, grad: Array) -> tuple[Array | None, ...]:
         """Of a bias, if there was one."""

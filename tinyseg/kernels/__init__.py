@@ -5,10 +5,10 @@ The three kernels of a convolution are one bilinear form <y, C(w) x> read in thr
 """
 
 from tinyseg.arithmetic import ConvGeometry
-from tinyseg.arrays import Array, Layout
+from tinyseg.arrays import Array
 from tinyseg.errors import ShapeError
 from tinyseg.kernels import convolutions, operations  # noqa: F401  they register all kernels
-from tinyseg.kernels.registry import Kernel, algorithms, find, plain, register, run
+from tinyseg.kernels.registry import Kernel, algorithms, as_it_lies, find, plain, register, run
 from tinyseg.precision import get_float32_matmul_precision
 
 __all__ = ["Kernel", "algorithms", "autotune", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "find", "register",
@@ -56,8 +56,8 @@ def _convolve(operation: str, x: Array, weight: Array, geometry: ConvGeometry, a
     if blocked and algorithm == "auto" and convolutions.suits_lines(operation, geometry, x, weight):
         from tinyseg.kernels.cpu.matrix_unit_blocked import convolve
 
-        x = x if isinstance(x, Layout) else plain(x)
-        y = convolve(operation, x, plain(weight), geometry, bias, relu, split=get_float32_matmul_precision() == "high")
+        y = convolve(operation, as_it_lies(x), plain(weight), geometry, bias, relu,
+                     split=get_float32_matmul_precision() == "high")
     return run(operation, x, weight, geometry, algorithm=algorithm, bias=bias, relu=relu) if y is None else y
 
 

@@ -30,9 +30,9 @@ for operation in ("relu", "relu_grad", "channel_sums", "channel_products"):
 for operation in ("concatenate", "copy"):
     register(operation, "pieces", "tinyseg.kernels.cpu.elementwise")
 
-for operation in ("relu", "relu_grad", "channel_sums", "concatenate"):
+for operation in ("relu", "relu_grad", "concatenate"):
     register(operation, "lines", "tinyseg.kernels.cpu.blocked", device="lines")
 for operation in ("max_pool2d", "max_pool2d_grad"):
     register(operation, "lines", "tinyseg.kernels.cpu.blocked_pool", device="lines")
-for operation in ("normalize", "normalize_grad", "affine", "channel_products"):
+for operation in ("normalize", "normalize_grad", "affine", "channel_sums", "channel_products"):
     register(operation, "lines", "tinyseg.kernels.cpu.blocked_normalize", device="lines")

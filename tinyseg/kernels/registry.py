@@ -16,7 +16,7 @@ from tinyseg.arrays import Layout, device_of, is_array, namespace
 from tinyseg.errors import ArgumentError
 from tinyseg.precision import permits
 
-__all__ = ["Kernel", "algorithms", "find", "plain", "register", "run"]
+__all__ = ["Kernel", "algorithms", "as_it_lies", "find", "plain", "register", "run"]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,11 @@ def run(operation: str, *arguments: Any, algorithm: str = "auto", bias: Any = No
 
 
 _name = cache(str)                                   # of a dtype: NumPy makes it anew each time
+
+
+def as_it_lies(array: Any) -> Any:
+    """As `plain`, but an array of another layout stays what it is."""
+    return array if isinstance(array, Layout) else plain(array)
 
 
 def plain(array: Any) -> Any:

@@ -25,7 +25,7 @@ from tinyseg.kernels.cpu.vector import (
 )
 from tinyseg.kernels.cpu.vector_math import where_positive
 
-__all__ = ["Lie", "add", "alike", "by_blocks", "channel_sums", "concatenate", "corner", "empty", "end_row",
+__all__ = ["Lie", "add", "alike", "by_blocks", "concatenate", "corner", "empty", "end_row",
            "flat_lines", "largest_of", "like", "numbers", "pixel", "plain", "put", "relu", "relu_grad"]
 
 GUARD = 128                                          # lines that the last tiles may read beyond the last plane
@@ -126,15 +126,6 @@ def relu_grad(grad: Blocked | np.ndarray, y: Blocked | np.ndarray) -> Blocked | 
     return _each(_relu_grad, grad.largest, grad, y) if alike(grad, y) else None
 
 
-def channel_sums(x: Blocked) -> np.ndarray:
-    sums = np.zeros((x.shape[0], x.shape[1]))
-
-    def work(channel: int, blocks: tuple[int, int, int], *source: Any) -> None:
-        _sum(blocks, *source, *x.size, sums, channel, np.empty(BLOCK, np.float32))
-    by_blocks(x, work)
-    return sums.sum(0).astype(np.float32)
-
-
 def concatenate(axis: int, *xs: Blocked | np.ndarray) -> Blocked | None:
     """Of channels, without a copy."""
     if axis != 1 or not all(isinstance(x, Blocked) for x in xs) or len({x.split for x in xs}) > 1:
@@ -219,23 +210,6 @@ def _relu_grad(blocks, dx, target, grad, lie, y, other, count):
             even, odd = numbers(grad, place + k, lie.below)
             above_even, above_odd = numbers(y, at + k, other.below)
             put(dx, to + k, target.below, where_positive(above_even, even), where_positive(above_odd, odd))
-
-
-@jit
-def _sum(blocks, x, lie, height, width, sums, channel, stage):
-    """sums[image, c] += its pixels; the channels of block 0 are `channel` and the next."""
-    for n in range(blocks[0], blocks[1]):
-        image, first, place = n % blocks[2], channel + n // blocks[2] * 2 * LINE, corner(lie, blocks, n)
-        for h in range(height):
-            even = odd = splat(0)
-            for w in range(width):
-                a, b = numbers(x, pixel(lie, place, h, w), lie.below)
-                even, odd = even + a, odd + b
-            store(stage, 0, even)
-            store(stage, LINE, odd)
-            for k in range(LINE):
-                sums[image, first + 2 * k] += stage[k]
-                sums[image, first + 2 * k + 1] += stage[LINE + k]
 
 
 @jit

@@ -1,7 +1,7 @@
-"""Batch normalisation of blocked activations: the lanes of a vector are channels, so sums need no shuffling.
+"""Batch normalisation and sums of blocked activations: the lanes of a vector are channels, which needs no shuffling.
 
 As in `normalize`: statistics are float64, and a number enters the last step as its distance from one near the mean.
-Rows are shared among threads in bands, whose sums are added up afterwards.
+Threads share blocks of channels; the sums of the images are added up afterwards.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.vector import fma, load, magnitude, maximum, peak, splat, store
 from tinyseg.kernels.cpu.vector_math import where_positive
 
-__all__ = ["affine", "channel_products", "normalize", "normalize_grad"]
+__all__ = ["affine", "channel_products", "channel_sums", "normalize", "normalize_grad"]
 
 Sizes = tuple[int, int, int]
 
@@ -66,6 +66,10 @@ def normalize_grad(grad: Blocked | np.ndarray, x: Blocked | np.ndarray, weight: 
     by_blocks(x, work, grad, dx)
     dx.largest = largest_of(largest)
     return (dx, product, total) if representable(dx.largest) else None
+
+
+def channel_sums(x: Blocked) -> np.ndarray:
+    return _channel_sums(_moments, x, _table(np.zeros(x.shape[1])))[0].astype(np.float32)
 
 
 def channel_products(grad: Blocked | np.ndarray, x: Blocked | np.ndarray,

@@ -27,7 +27,7 @@ from tinyseg.kernels.cpu.matrix_unit_pack import Source
 from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
 from tinyseg.kernels.cpu.threads import in_parallel, num_threads
-from tinyseg.kernels.registry import plain
+from tinyseg.kernels.registry import as_it_lies
 from tinyseg.precision import get_float32_matmul_precision, permits
 
 __all__ = ["conv2d_weight_grad", "convolve"]
@@ -69,8 +69,7 @@ def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked,
     splits = {a.split for a in (grad, x) if isinstance(a, Blocked)}
     if geometry.groups > 1 or splits != {get_float32_matmul_precision() == "high"} or not permits("high"):
         return None
-    return matrix_unit_weight.conv2d_weight_grad(grad if isinstance(grad, Blocked) else plain(grad),
-                                                 x if isinstance(x, Blocked) else plain(x), geometry, True in splits)
+    return matrix_unit_weight.conv2d_weight_grad(as_it_lies(grad), as_it_lies(x), geometry, True in splits)
 
 
 class _Plan:
