@@ -10,7 +10,6 @@ thread meanwhile.
 """
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,17 +21,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
 from threadpoolctl import ThreadpoolController
 
-from tinyseg.jit import jit
-from tinyseg.kernels.cpu.vector import address, compiled, intrinsic, places
+from tinyseg.kernels.cpu.team import ASKED, CALLS, Team, increase, new_board, reaches, serve
 
-__all__ = ["in_parallel", "num_threads"]
+__all__ = ["in_parallel", "num_threads", "team"]
 
 _PATIENCE = 1e-3                                     # seconds without work after which a helper sleeps
-_LOOKS = 256                                         # looks, of some 20 ns each, before giving way
 
 
 def num_threads() -> int:
@@ -85,7 +80,7 @@ class _Call:
         try:
             self._drain()
         finally:
-            _reaches(self.left, len(self._inside), _turns())
+            reaches(self.left, 0, len(self._inside), _turns())
             for inside in self._inside:              # asleep, if need be
                 inside.acquire()
             self._work = None                        # the arrays must not wait for helpers that never came
@@ -103,104 +98,68 @@ class _Call:
 
 
 class _Helpers:
-    """Threads that wait for calls: awake at first, then asleep."""
+    """Threads that wait for something to do: awake at first, then asleep."""
 
     def __init__(self) -> None:
-        self._waiting: SimpleQueue[_Call] = SimpleQueue()
-        self._asked = np.zeros(1, np.int64)          # how often, so far
-        self._lock, self._number = threading.Lock(), 0
+        self.board = new_board()
+        self._waiting: SimpleQueue[_Call | None] = SimpleQueue()
+        self._lock, self._number, self._asleep = threading.Lock(), 0, 0
 
     def ask(self, call: _Call, number: int) -> None:
         """Have so many threads help with a call."""
+        self.rouse(number)
         with self._lock:
-            while self._number < number:
-                self._number += 1
-                threading.Thread(target=self._help, name=f"tinyseg {self._number}", daemon=True).start()
             for _ in range(number):
                 self._waiting.put(call)
-            self._asked[0] += 1
+            increase(self.board, CALLS, 1)
+            increase(self.board, ASKED, 1)
 
-    def _help(self) -> None:
-        nobody = left = np.zeros(1, np.int64)
-        seen = 0
+    def rouse(self, number: int) -> None:
+        """See to it that there are so many threads, and that they are awake."""
+        if self._number < number or self._asleep:
+            with self._lock:
+                while self._number < number:
+                    self._number += 1
+                    threading.Thread(target=self._help, args=(self._number,), name=f"tinyseg {self._number}",
+                                     daemon=True).start()
+                for _ in range(self._asleep):
+                    self._waiting.put(None)
+
+    def _help(self, member: int) -> None:
+        calls = 0
         while True:
-            awake = _report(left, self._asked, seen + 1, _turns())
-            left, seen = nobody, self._asked[0]      # before the look into the queue: no call is overlooked
+            awake = serve(self.board, member, calls, _turns())
+            calls = self.board[CALLS]                # before the look into the queue: no call is overlooked
             try:
                 call = self._waiting.get_nowait()
             except Empty:
                 if awake:
                     continue
-                call = self._waiting.get()
-            call.help()
-            left = call.left
-            del call                                 # and with it the arrays
+                call = self._sleep()
+            if call is not None:
+                call.help()
+                left = call.left
+                del call                             # and with it the arrays
+                increase(left, 0, 1)
 
-
-@jit
-def _report(left, asked, number, turns):
-    """Say that this thread has left the interpreter, and watch for the next call."""
-    _increment(left, 0)
-    return _reaches(asked, number, turns)
-
-
-@jit
-def _reaches(counter, number, turns):
-    """Whether counter[0], which other threads increase, comes to `number` while this one looks again and again."""
-    for _ in range(turns):
-        for _ in range(_LOOKS):
-            if _look(counter, 0) >= number:
-                return True
-        _give_way()
-    return False
+    def _sleep(self) -> _Call | None:
+        with self._lock:
+            self._asleep += 1
+        try:
+            return self._waiting.get()
+        finally:
+            with self._lock:
+                self._asleep -= 1
 
 
 @cache
 def _turns() -> int:
-    """How many turns of `_reaches` take `_PATIENCE`."""
-    counter, trial = np.zeros(1, np.int64), 10
-    _reaches(counter, 1, 1)
+    """How many turns of waiting take `_PATIENCE`."""
+    board, trial = new_board(), 10
+    serve(board, 1, 0, 1)
     start = time.perf_counter()
-    _reaches(counter, 1, trial)
+    serve(board, 1, 0, trial)
     return int(trial * _PATIENCE / (time.perf_counter() - start)) + 1
-
-
-def _look(array, index):
-    """array[index] as other threads see it, after a breath."""
-    return array[index]
-
-
-def _increment(array, index):
-    """Add 1 as other threads will see it."""
-    array[index] += 1
-
-
-def _give_way():
-    """Let a thread run that waits for this core."""
-    time.sleep(0)
-
-
-@compiled(_look, lambda array, index: types.int64 if places(array, index, types.int64) else None)
-def _compiled_look(context, builder, signature, arguments):
-    (array_type, index_type), (array, index) = signature.args, arguments
-    if platform.machine() in ("x86_64", "AMD64"):
-        intrinsic(builder, "llvm.x86.sse2.pause", ir.VoidType())
-    return builder.load_atomic(address(context, builder, array_type, array, index_type, index), "acquire", 8)
-
-
-@compiled(_increment, lambda array, index: types.void if places(array, index, types.int64) else None)
-def _compiled_increment(context, builder, signature, arguments):
-    (array_type, index_type), (array, index) = signature.args, arguments
-    builder.atomic_rmw("add", address(context, builder, array_type, array, index_type, index), ir.IntType(64)(1),
-                       "seq_cst")
-    return context.get_dummy_value()
-
-
-@compiled(_give_way, lambda: types.void)
-def _compiled_give_way(context, builder, signature, arguments):
-    if hasattr(os, "sched_yield"):
-        intrinsic(builder, "sched_yield", ir.IntType(32))
-    return context.get_dummy_value()
 
 
 class _OneBlasThread:
@@ -225,6 +184,14 @@ class _OneBlasThread:
                     if hasattr(library, "clear_controlling_thread"):
                         library.clear_controlling_thread(force=True)
                 self._limit.__exit__(None, None, None)
+
+
+def team() -> Team:
+    """For the kernels that share their loops."""
+    size = num_threads()
+    if size > 1:
+        _helpers.rouse(size - 1)
+    return Team(_helpers.board, size)
 
 
 _helpers = _Helpers()
