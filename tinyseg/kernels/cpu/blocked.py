@@ -1,7 +1,6 @@
 """Blocked activations: made, taken apart, added, cut off below 0."""
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,8 @@ from tinyseg.jit import jit
 from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import (
     bf16,
     evens,
@@ -68,20 +68,18 @@ def flat_lines(x: Blocked, part: np.ndarray) -> tuple[np.ndarray, Lie]:
 
 
 def by_blocks(x: Blocked, work: Callable[..., None], *others: Blocked) -> None:
-    """Call work(channel, blocks, lines, lie, ...) for all blocks of 32 channels, some at a time, side by side.
+    """Call work(channel, blocks, lines, lie, ...) for each part of x.
 
-    channel      the first of a part
-    blocks       (first, after the last, N), numbered through the part and the N images; see `corner`
-    lines, lie   of the part of x, and of the same of each of `others`, which has parts alike
+    channel      its first one
+    blocks       (how many, N) of 32 channels, numbered through its channels and the N images; see `corner`
+    lines, lie   of the part, and of the same of each of `others`, which has parts alike
     """
-    items, channel = [], 0
+    channel = 0
     for parts in zip(x.parts, *(other.parts for other in others), strict=True):
-        flat = [word for a, part in zip((x, *others), parts, strict=True) for word in flat_lines(a, part)]
-        images, count = len(parts[0]), len(parts[0]) * parts[0].shape[1]
-        turns = min(count, 4 * num_threads())
-        items += [(channel, (*ends, images), *flat) for ends in pairwise(count * t // turns for t in range(turns + 1))]
-        channel += parts[0].shape[1] * BLOCK
-    in_parallel(lambda item: work(*item), items)
+        images, blocks = parts[0].shape[:2]
+        work(channel, (images * blocks, images),
+             *(word for a, part in zip((x, *others), parts, strict=True) for word in flat_lines(a, part)))
+        channel += blocks * BLOCK
 
 
 def like(x: Blocked, size: tuple[int, int] | None = None) -> Blocked:
@@ -92,11 +90,9 @@ def like(x: Blocked, size: tuple[int, int] | None = None) -> Blocked:
 
 def plain(x: Blocked) -> np.ndarray:
     """(N, C, H, W)."""
-    y = workspace.empty(x.shape)
-
-    def work(channel: int, blocks: tuple[int, int, int], *source: Any) -> None:
-        _unpack(blocks, *source, y, channel, workspace.empty(2 * LINE * LINE))
-    by_blocks(x, work)
+    y, members = workspace.empty(x.shape), team()
+    scratch = workspace.empty((members.size, 2 * LINE * LINE))
+    by_blocks(x, lambda channel, *source: _unpack(members, *source, y, channel, scratch))
     return y
 
 
@@ -138,10 +134,7 @@ def _each(kernel: Any, largest: float, *arrays: Blocked) -> Blocked:
     y = like(arrays[0])
     y.largest = largest
     count = arrays[0].parts[0][0, 0, 0].size
-
-    def work(channel: int, *places: Any) -> None:
-        kernel(*places, count)
-    by_blocks(y, work, *arrays)
+    by_blocks(y, lambda channel, *places: kernel(team(), *places, count), *arrays)
     return y
 
 
@@ -158,20 +151,25 @@ def _surround(memory, planes, height, width):
 
 
 @jit
-def _unpack(blocks, x, lie, y, channel, scratch):
+def _unpack(team, blocks, x, lie, y, channel, scratch):
     """Lines to planes of y; those of block 0 are `channel` and the next."""
+    share(team, blocks[0], _unpack_block, (blocks, x, lie, y, channel, scratch))
+
+
+@jit
+def _unpack_block(n, member, blocks, x, lie, y, channel, scratch):
     _, _, height, width = y.shape
-    for n in range(blocks[0], blocks[1]):
-        image, first, place = n % blocks[2], channel + n // blocks[2] * 2 * LINE, corner(lie, blocks, n)
-        for h in range(height):
-            for w in range(0, width, LINE):
-                line, count = pixel(lie, place, h, w), min(LINE, width - w)
-                transpose_square(x, line, LINE, scratch, 0, LINE)
-                lower = _transpose_lower(x, line, lie.below, scratch)
-                for k in range(LINE):
-                    even, odd = numbers(scratch, LINE * k, lower)
-                    store_part(y, (image, first + 2 * k, h, w), even, count)
-                    store_part(y, (image, first + 2 * k + 1, h, w), odd, count)
+    image, first, place = n % blocks[1], channel + n // blocks[1] * 2 * LINE, corner(lie, blocks, n)
+    own = scratch[member]
+    for h in range(height):
+        for w in range(0, width, LINE):
+            line, count = pixel(lie, place, h, w), min(LINE, width - w)
+            transpose_square(x, line, LINE, own, 0, LINE)
+            lower = _transpose_lower(x, line, lie.below, own)
+            for k in range(LINE):
+                even, odd = numbers(own, LINE * k, lower)
+                store_part(y, (image, first + 2 * k, h, w), even, count)
+                store_part(y, (image, first + 2 * k + 1, h, w), odd, count)
 
 
 @jit
@@ -184,38 +182,50 @@ def _transpose_lower(x, line, below, scratch):
 
 
 @jit
-def _add(blocks, y, target, a, lie, b, other, count):
-    for n in range(blocks[0], blocks[1]):
-        to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
-        for k in range(0, count, LINE):
-            even, odd = numbers(a, place + k, lie.below)
-            more_even, more_odd = numbers(b, at + k, other.below)
-            put(y, to + k, target.below, even + more_even, odd + more_odd)
+def _add(team, blocks, y, target, a, lie, b, other, count):
+    share(team, blocks[0], _add_block, (blocks, y, target, a, lie, b, other, count))
 
 
 @jit
-def _relu(blocks, y, target, x, lie, count):
-    for n in range(blocks[0], blocks[1]):
-        to, place = corner(target, blocks, n), corner(lie, blocks, n)
-        for k in range(0, count, LINE):
-            even, odd = numbers(x, place + k, lie.below)
-            put(y, to + k, target.below, maximum(splat(0), even), maximum(splat(0), odd))
+def _add_block(n, member, blocks, y, target, a, lie, b, other, count):
+    to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
+    for k in range(0, count, LINE):
+        even, odd = numbers(a, place + k, lie.below)
+        more_even, more_odd = numbers(b, at + k, other.below)
+        put(y, to + k, target.below, even + more_even, odd + more_odd)
 
 
 @jit
-def _relu_grad(blocks, dx, target, grad, lie, y, other, count):
-    for n in range(blocks[0], blocks[1]):
-        to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
-        for k in range(0, count, LINE):
-            even, odd = numbers(grad, place + k, lie.below)
-            above_even, above_odd = numbers(y, at + k, other.below)
-            put(dx, to + k, target.below, where_positive(above_even, even), where_positive(above_odd, odd))
+def _relu(team, blocks, y, target, x, lie, count):
+    share(team, blocks[0], _relu_block, (blocks, y, target, x, lie, count))
+
+
+@jit
+def _relu_block(n, member, blocks, y, target, x, lie, count):
+    to, place = corner(target, blocks, n), corner(lie, blocks, n)
+    for k in range(0, count, LINE):
+        even, odd = numbers(x, place + k, lie.below)
+        put(y, to + k, target.below, maximum(splat(0), even), maximum(splat(0), odd))
+
+
+@jit
+def _relu_grad(team, blocks, dx, target, grad, lie, y, other, count):
+    share(team, blocks[0], _relu_grad_block, (blocks, dx, target, grad, lie, y, other, count))
+
+
+@jit
+def _relu_grad_block(n, member, blocks, dx, target, grad, lie, y, other, count):
+    to, place, at = corner(target, blocks, n), corner(lie, blocks, n), corner(other, blocks, n)
+    for k in range(0, count, LINE):
+        even, odd = numbers(grad, place + k, lie.below)
+        above_even, above_odd = numbers(y, at + k, other.below)
+        put(dx, to + k, target.below, where_positive(above_even, even), where_positive(above_odd, odd))
 
 
 @jit
 def corner(lie, blocks, n):
     """Where block n of `blocks` begins: number n // N of image n % N."""
-    return n % blocks[2] * lie.image + n // blocks[2] * lie.block
+    return n % blocks[1] * lie.image + n // blocks[1] * lie.block
 
 
 @jit

@@ -1,7 +1,7 @@
 """Max pooling of blocked activations: windows side by side or overlapping, also over the edges."""
 
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from tinyseg.kernels.blocked import Blocked
 from tinyseg.kernels.cpu import pool
 from tinyseg.kernels.cpu.blocked import by_blocks, corner, end_row, like, numbers, pixel, put
 from tinyseg.kernels.cpu.matrix_unit_lines import representable
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import maximum, splat
 from tinyseg.kernels.cpu.vector_math import where_equal
 
@@ -32,10 +34,7 @@ def max_pool2d(x: Blocked, geometry: ConvGeometry) -> tuple[Blocked, Blocked]:
     """In place of indices x: the gradient finds out again where the maxima were."""
     y = like(x, geometry.output_size)
     y.largest = x.largest
-
-    def work(channel: int, *places: Any) -> None:
-        _max_pool(*places, *x.size, _window(geometry))
-    by_blocks(x, work, y)
+    by_blocks(x, lambda channel, *places: _max_pool(team(), *places, *x.size, _window(geometry)), y)
     return y, x
 
 
@@ -53,10 +52,8 @@ def max_pool2d_grad(grad: Blocked | np.ndarray, x: Blocked | np.ndarray,
         return pool.max_pool2d_grad(registry.plain(grad), indices, geometry)
     dx = like(x)
     dx.largest = most * grad.largest
-
-    def work(channel: int, *places: Any) -> None:
-        _max_pool_grad(*places, *x.size, _window(geometry), most > 1)
-    by_blocks(x, work, dx, grad)
+    by_blocks(x, lambda channel, *places: _max_pool_grad(team(), *places, *x.size, _window(geometry), most > 1), dx,
+              grad)
     return dx
 
 
@@ -65,14 +62,19 @@ def _window(geometry: ConvGeometry) -> Window:
 
 
 @jit
-def _max_pool(blocks, x, lie, y, target, height, width, window):
-    for n in range(blocks[0], blocks[1]):
-        place, to = corner(lie, blocks, n), corner(target, blocks, n)
-        for p in range(window.size[0]):
-            for q in range(window.size[1]):
-                even, odd = _peaks(x, lie, place, height, width, window, p, q)
-                put(y, pixel(target, to, p, q), target.below, even, odd)
-            end_row(y, target, to, p, window.size[1])
+def _max_pool(team, blocks, x, lie, y, target, height, width, window):
+    share(team, blocks[0], _max_pool_block, (blocks, x, lie, y, target, height, width, window))
+
+
+@jit
+def _max_pool_block(n, member, blocks, x, lie, y, target, height, width, window):
+    place, to = corner(lie, blocks, n), corner(target, blocks, n)
+    for p in range(window.size[0]):
+        for q in range(window.size[1]):
+            even, odd = _peaks(x, lie, place, height, width, window, p, q)
+            put(y, pixel(target, to, p, q), target.below, even, odd)
+        end_row(y, target, to, p, window.size[1])
+
 
 
 @jit
@@ -91,27 +93,32 @@ def _peaks(x, lie, place, height, width, window, p, q):
 
 
 @jit
-def _max_pool_grad(blocks, x, lie, y, target, grad, given, height, width, window, overlap):
+def _max_pool_grad(team, blocks, x, lie, y, target, grad, given, height, width, window, overlap):
     """Of the largest in a window the first takes all."""
-    for n in range(blocks[0], blocks[1]):
-        place, to, at = corner(lie, blocks, n), corner(target, blocks, n), corner(given, blocks, n)
-        for h in range(height):
-            for w in range(width + 1):
-                put(y, pixel(target, to, h, w), target.below, splat(0), splat(0))
-        for p in range(window.size[0]):
-            for q in range(window.size[1]):
-                even, odd = _peaks(x, lie, place, height, width, window, p, q)
-                left_even, left_odd = numbers(grad, pixel(given, at, p, q), given.below)
-                for u in range(window.kernel[0]):
-                    h = p * window.stride[0] - window.near[0] + u * window.dilation[0]
-                    for v in range(window.kernel[1]):
-                        w = q * window.stride[1] - window.near[1] + v * window.dilation[1]
-                        if 0 <= h < height and 0 <= w < width:
-                            a, b = numbers(x, pixel(lie, place, h, w), lie.below)
-                            more_even, more_odd = where_equal(a, even, left_even), where_equal(b, odd, left_odd)
-                            left_even, left_odd = left_even - more_even, left_odd - more_odd
-                            line = pixel(target, to, h, w)
-                            if overlap:
-                                a, b = numbers(y, line, target.below)
-                                more_even, more_odd = more_even + a, more_odd + b
-                            put(y, line, target.below, more_even, more_odd)
+    share(team, blocks[0], _max_pool_grad_block,
+          (blocks, x, lie, y, target, grad, given, height, width, window, overlap))
+
+
+@jit
+def _max_pool_grad_block(n, member, blocks, x, lie, y, target, grad, given, height, width, window, overlap):
+    place, to, at = corner(lie, blocks, n), corner(target, blocks, n), corner(given, blocks, n)
+    for h in range(height):
+        for w in range(width + 1):
+            put(y, pixel(target, to, h, w), target.below, splat(0), splat(0))
+    for p in range(window.size[0]):
+        for q in range(window.size[1]):
+            even, odd = _peaks(x, lie, place, height, width, window, p, q)
+            left_even, left_odd = numbers(grad, pixel(given, at, p, q), given.below)
+            for u in range(window.kernel[0]):
+                h = p * window.stride[0] - window.near[0] + u * window.dilation[0]
+                for v in range(window.kernel[1]):
+                    w = q * window.stride[1] - window.near[1] + v * window.dilation[1]
+                    if 0 <= h < height and 0 <= w < width:
+                        a, b = numbers(x, pixel(lie, place, h, w), lie.below)
+                        more_even, more_odd = where_equal(a, even, left_even), where_equal(b, odd, left_odd)
+                        left_even, left_odd = left_even - more_even, left_odd - more_odd
+                        line = pixel(target, to, h, w)
+                        if overlap:
+                            a, b = numbers(y, line, target.below)
+                            more_even, more_odd = more_even + a, more_odd + b
+                        put(y, line, target.below, more_even, more_odd)
