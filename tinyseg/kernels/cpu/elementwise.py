@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
-from tinyseg.kernels.cpu.threads import in_parallel
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import in_parallel, team
 from tinyseg.kernels.cpu.vector import LANES, load, load_part, maximum, splat, store_part
 from tinyseg.kernels.cpu.vector_math import put, where_positive, wide, wide_total, widen
 from tinyseg.kernels.cpu.workspace import empty, empty_like, past_cache
@@ -18,22 +18,21 @@ _COPIED = 1 << 18                                    # bytes: less is copied bef
 def relu(x: np.ndarray) -> np.ndarray:
     """max(x, 0), of any shape; NaN stays."""
     y = empty_like(x)
-    share(_relu, -(-x.size // _BLOCK), x.size, x.reshape(-1), y.reshape(-1), past_cache(y.reshape(-1)))
+    _relu(team(), x.reshape(-1), y.reshape(-1), past_cache(y.reshape(-1)))
     return y
 
 
 def relu_grad(grad: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The gradient where the result y is above 0, else 0."""
     dx = empty_like(y)
-    share(_relu_grad, -(-y.size // _BLOCK), y.size, grad.reshape(-1), y.reshape(-1), dx.reshape(-1),
-          past_cache(dx.reshape(-1)))
+    _relu_grad(team(), grad.reshape(-1), y.reshape(-1), dx.reshape(-1), past_cache(dx.reshape(-1)))
     return dx
 
 
 def channel_sums(x: np.ndarray) -> np.ndarray:
     """Σ x over all axes but the second.  x (N, C, ...) -> (C,), summed in float64."""
     totals = np.empty(x.shape[:2])
-    share(_sums, totals.size, x.size, x.reshape(totals.size, math.prod(x.shape[2:])), totals.reshape(-1))
+    _sums(team(), x.reshape(totals.size, math.prod(x.shape[2:])), totals.reshape(-1))
     return totals.sum(0)
 
 
@@ -41,8 +40,8 @@ def channel_products(grad: np.ndarray, x: np.ndarray, centre: np.ndarray) -> tup
     """Σ grad and Σ grad·(x - centre_c) over all axes but the second.  (N, C, ...) twice, (C,) -> (C,) twice."""
     totals, products = np.empty((2, *x.shape[:2]))
     planes = totals.size, math.prod(x.shape[2:])
-    share(_products, totals.size, x.size, grad.reshape(planes), x.reshape(planes), centre.astype(np.float64),
-          totals.reshape(-1), products.reshape(-1))
+    _products(team(), grad.reshape(planes), x.reshape(planes), centre.astype(np.float64), totals.reshape(-1),
+              products.reshape(-1))
     return totals.sum(0), products.sum(0)
 
 
@@ -82,7 +81,12 @@ def _copy(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
 
 
 @jit
-def _relu(first, last, x, y, past):
+def _relu(team, x, y, past):
+    share_range(team, _blocks(x), x.size, _relu_blocks, (x, y, past))
+
+
+@jit
+def _relu_blocks(first, last, x, y, past):
     zero, size = splat(0.0), x.size
     for t in range(first, last):
         start, end = t * _BLOCK, min((t + 1) * _BLOCK, size)
@@ -94,7 +98,12 @@ def _relu(first, last, x, y, past):
 
 
 @jit
-def _relu_grad(first, last, grad, y, dx, past):
+def _relu_grad(team, grad, y, dx, past):
+    share_range(team, _blocks(y), y.size, _relu_grad_blocks, (grad, y, dx, past))
+
+
+@jit
+def _relu_grad_blocks(first, last, grad, y, dx, past):
     size = y.size
     for t in range(first, last):
         start, end = t * _BLOCK, min((t + 1) * _BLOCK, size)
@@ -107,7 +116,17 @@ def _relu_grad(first, last, grad, y, dx, past):
 
 
 @jit
-def _sums(first, last, x, totals):
+def _blocks(x):
+    return (x.size + _BLOCK - 1) // _BLOCK
+
+
+@jit
+def _sums(team, x, totals):
+    share_range(team, len(x), x.size, _sums_of_planes, (x, totals))
+
+
+@jit
+def _sums_of_planes(first, last, x, totals):
     size = x.shape[1]
     for p in range(first, last):
         sums = wide(0.0)
@@ -120,7 +139,12 @@ def _sums(first, last, x, totals):
 
 
 @jit
-def _products(first, last, grad, x, centre, totals, products):
+def _products(team, grad, x, centre, totals, products):
+    share_range(team, len(x), x.size, _products_of_planes, (grad, x, centre, totals, products))
+
+
+@jit
+def _products_of_planes(first, last, grad, x, centre, totals, products):
     size = x.shape[1]
     for p in range(first, last):
         near = centre[p % len(centre)]

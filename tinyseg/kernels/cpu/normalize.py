@@ -12,7 +12,8 @@ import math
 import numpy as np
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, fma, load, load_part, maximum, splat, store_part
 from tinyseg.kernels.cpu.vector_math import put, where_positive, wide, wide_total, widen
 from tinyseg.kernels.cpu.workspace import empty_like, past_cache
@@ -25,8 +26,8 @@ def normalize(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, sizes: Sizes,
     """As `normalize_definition.normalize`."""
     planes, y = _planes(x), empty_like(x)
     mean, variance = np.empty(sizes[1]), np.empty(sizes[1])
-    share(_normalize, sizes[1], x.size, planes, sizes[0], sizes[2], weight.astype(np.float64), bias.astype(np.float64),
-          eps, relu, _planes(y), past_cache(y), mean, variance)
+    _normalize(team(), planes, sizes[0], sizes[2], weight.astype(np.float64), bias.astype(np.float64), eps, relu,
+               _planes(y), past_cache(y), mean, variance)
     return y, mean, variance
 
 
@@ -36,16 +37,16 @@ def normalize_grad(grad: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np
     """As `normalize_definition.normalize_grad`."""
     dx = empty_like(x)
     products, totals = np.empty((2, sizes[1], sizes[2]))
-    share(_normalize_grad, sizes[1], x.size, _planes(grad), _planes(x), sizes[0], sizes[2], weight.astype(np.float64),
-          bias.astype(np.float64), mean, variance, eps, relu, _planes(dx), past_cache(dx), products, totals)
+    _normalize_grad(team(), _planes(grad), _planes(x), sizes[0], sizes[2], weight.astype(np.float64),
+                    bias.astype(np.float64), mean, variance, eps, relu, _planes(dx), past_cache(dx), products, totals)
     return dx, products.reshape(-1, len(weight)).sum(0), totals.reshape(-1, len(weight)).sum(0)
 
 
 def affine(x: np.ndarray, centre: np.ndarray, scale: np.ndarray, shift: np.ndarray, relu: bool) -> np.ndarray:
     """As `normalize_definition.affine`."""
     y = empty_like(x)
-    share(_affine, x.shape[0] * x.shape[1], x.size, _planes(x), centre.astype(np.float64), scale.astype(np.float64),
-          shift.astype(np.float64), relu, _planes(y), past_cache(y))
+    _affine(team(), _planes(x), centre.astype(np.float64), scale.astype(np.float64), shift.astype(np.float64), relu,
+            _planes(y), past_cache(y))
     return y
 
 
@@ -55,7 +56,13 @@ def _planes(x: np.ndarray) -> np.ndarray:
 
 
 @jit
-def _normalize(first, last, x, images, channels, weight, bias, eps, relu, y, past, mean, variance):
+def _normalize(team, x, images, channels, weight, bias, eps, relu, y, past, mean, variance):
+    share_range(team, len(mean), x.size, _normalize_groups,
+                (x, images, channels, weight, bias, eps, relu, y, past, mean, variance))
+
+
+@jit
+def _normalize_groups(first, last, x, images, channels, weight, bias, eps, relu, y, past, mean, variance):
     groups = len(mean)
     for g in range(first, last):
         near = x[g * channels, 0]
@@ -113,8 +120,15 @@ def _scale(x, p, centre, scale, shift, relu, y, past):
 
 
 @jit
-def _normalize_grad(first, last, grad, x, images, channels, weight, bias, mean, variance, eps, relu, dx, past,
-                    products, totals):
+def _normalize_grad(team, grad, x, images, channels, weight, bias, mean, variance, eps, relu, dx, past, products,
+                    totals):
+    share_range(team, len(mean), x.size, _normalize_grad_groups,
+                (grad, x, images, channels, weight, bias, mean, variance, eps, relu, dx, past, products, totals))
+
+
+@jit
+def _normalize_grad_groups(first, last, grad, x, images, channels, weight, bias, mean, variance, eps, relu, dx, past,
+                           products, totals):
     groups = len(mean)
     count = images * channels * x.shape[1]
     for g in range(first, last):
@@ -184,7 +198,12 @@ def _combine(grad, x, p, centre, scale, shift, relu, slope, constant, dx, past):
 
 
 @jit
-def _affine(first, last, x, centre, scale, shift, relu, y, past):
+def _affine(team, x, centre, scale, shift, relu, y, past):
+    share_range(team, len(x), x.size, _affine_planes, (x, centre, scale, shift, relu, y, past))
+
+
+@jit
+def _affine_planes(first, last, x, centre, scale, shift, relu, y, past):
     for p in range(first, last):
         c = p % len(scale)
         near = np.float32(centre[c])
