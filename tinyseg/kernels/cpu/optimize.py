@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, load, splat, store
 from tinyseg.kernels.cpu.vector_math import divide, root, wide, wide_total, widen
 
@@ -20,37 +21,41 @@ _BLOCK = 1 << 14                                     # elements of a turn, a mul
 
 def descend(p: np.ndarray, grad: np.ndarray, lr: float, decay: float) -> None:
     """p -= lr·(grad + decay·p)."""
-    _share(_descend_vectors, _descend, p, grad, lr, decay)
+    _run(_descend, _descend_64, p, grad, lr, decay)
 
 
 def sgd(p: np.ndarray, grad: np.ndarray, momentum: np.ndarray, lr: float, decay: float, keep: float, fresh: float,
         momentum_share: float, grad_share: float) -> None:
     """d = grad + decay·p;  m = keep·m + fresh·d;  p -= lr·(momentum_share·m + grad_share·d)."""
-    _share(_sgd_vectors, _sgd, p, grad, momentum, lr, decay, keep, fresh, momentum_share, grad_share)
+    _run(_sgd, _sgd_64, p, grad, momentum, lr, decay, keep, fresh, momentum_share, grad_share)
 
 
 def adam(p: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, rate: float, beta1: float,
          beta2: float, correction: float, eps: float, decay: float, shrink: float) -> None:
     """d = grad + decay·p;  m = β₁m + (1-β₁)d;  v = β₂v + (1-β₂)d²;  p = shrink·p - rate·m / (√v / correction + eps)."""
-    _share(_adam_vectors, _adam, p, grad, mean, square, rate, beta1, beta2, 1 / correction, eps, decay, shrink)
+    _run(_adam, _adam_64, p, grad, mean, square, rate, beta1, beta2, 1 / correction, eps, decay, shrink)
 
 
 def scale(x: np.ndarray, factor: float) -> None:
     """x *= factor."""
-    _share(_scale_vectors, _scale, x, factor)
+    _run(_scale, _scale_64, x, factor)
 
 
 def square_sum(x: np.ndarray) -> float:
     """Σ x², in float64 and in an order that does not depend on the threads."""
     parts = np.empty(-(-x.size // _BLOCK))
-    kernel = _square_sum_vectors if x.dtype == np.float32 else _square_sum
-    share(kernel, len(parts), x.size, x.reshape(-1), parts)
+    _run(_square_sum, _square_sum_64, x, parts)
     return math.fsum(parts)
 
 
-def _share(vectors, numbers, p, *arguments):
+def _run(kernel, kernel_64, p, *arguments):
     flat = [a.reshape(-1) if isinstance(a, np.ndarray) else float(a) for a in arguments]
-    share(vectors if p.dtype == np.float32 else numbers, -(-p.size // _BLOCK), p.size, p.reshape(-1), *flat)
+    (kernel if p.dtype == np.float32 else kernel_64)(team(), p.reshape(-1), *flat)
+
+
+@jit
+def _blocks(p):
+    return (p.size + _BLOCK - 1) // _BLOCK
 
 
 @jit
@@ -58,6 +63,16 @@ def _bounds(first, last, size):
     """Of turns first .. last-1: the first element, the last that vectors take plus one, and the last plus one."""
     start, end = first * _BLOCK, min(last * _BLOCK, size)
     return start, end - (end - start) % LANES, end
+
+
+@jit
+def _descend(team, p, *others):
+    share_range(team, _blocks(p), p.size, _descend_vectors, (p, *others))
+
+
+@jit
+def _descend_64(team, p, *others):
+    share_range(team, _blocks(p), p.size, _descend_numbers, (p, *others))
 
 
 @jit
@@ -75,10 +90,20 @@ def _descend_vectors(first, last, p, grad, lr, decay):
 
 
 @jit
-def _descend(first, last, p, grad, lr, decay):
+def _descend_numbers(first, last, p, grad, lr, decay):
     start, _, end = _bounds(first, last, p.size)
     for i in range(start, end):
         p[i] = _descend_rule(p[i], grad[i], lr, decay)
+
+
+@jit
+def _sgd(team, p, *others):
+    share_range(team, _blocks(p), p.size, _sgd_vectors, (p, *others))
+
+
+@jit
+def _sgd_64(team, p, *others):
+    share_range(team, _blocks(p), p.size, _sgd_numbers, (p, *others))
 
 
 @jit
@@ -101,10 +126,20 @@ def _sgd_vectors(first, last, p, grad, m, lr, decay, keep, fresh, momentum_share
 
 
 @jit
-def _sgd(first, last, p, grad, m, lr, decay, keep, fresh, momentum_share, grad_share):
+def _sgd_numbers(first, last, p, grad, m, lr, decay, keep, fresh, momentum_share, grad_share):
     start, _, end = _bounds(first, last, p.size)
     for i in range(start, end):
         p[i], m[i] = _sgd_rule(p[i], grad[i], m[i], lr, decay, keep, fresh, momentum_share, grad_share)
+
+
+@jit
+def _adam(team, p, *others):
+    share_range(team, _blocks(p), p.size, _adam_vectors, (p, *others))
+
+
+@jit
+def _adam_64(team, p, *others):
+    share_range(team, _blocks(p), p.size, _adam_numbers, (p, *others))
 
 
 @jit
@@ -131,11 +166,21 @@ def _adam_vectors(first, last, p, grad, m, v, rate, beta1, beta2, inverse_correc
 
 
 @jit
-def _adam(first, last, p, grad, m, v, rate, beta1, beta2, inverse_correction, eps, decay, shrink):
+def _adam_numbers(first, last, p, grad, m, v, rate, beta1, beta2, inverse_correction, eps, decay, shrink):
     start, _, end = _bounds(first, last, p.size)
     for i in range(start, end):
         p[i], m[i], v[i] = _adam_rule(p[i], grad[i], m[i], v[i], eps, rate, beta1, beta2, inverse_correction, decay,
                                       shrink)
+
+
+@jit
+def _scale(team, x, *others):
+    share_range(team, _blocks(x), x.size, _scale_vectors, (x, *others))
+
+
+@jit
+def _scale_64(team, x, *others):
+    share_range(team, _blocks(x), x.size, _scale_numbers, (x, *others))
 
 
 @jit
@@ -148,10 +193,20 @@ def _scale_vectors(first, last, x, factor):
 
 
 @jit
-def _scale(first, last, x, factor):
+def _scale_numbers(first, last, x, factor):
     start, _, end = _bounds(first, last, x.size)
     for i in range(start, end):
         x[i] *= factor
+
+
+@jit
+def _square_sum(team, x, *others):
+    share_range(team, _blocks(x), x.size, _square_sum_vectors, (x, *others))
+
+
+@jit
+def _square_sum_64(team, x, *others):
+    share_range(team, _blocks(x), x.size, _square_sum_numbers, (x, *others))
 
 
 @jit
@@ -169,7 +224,7 @@ def _square_sum_vectors(first, last, x, parts):
 
 
 @jit
-def _square_sum(first, last, x, parts):
+def _square_sum_numbers(first, last, x, parts):
     for t in range(first, last):
         start, _, end = _bounds(t, t + 1, x.size)
         total = 0.0
