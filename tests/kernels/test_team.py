@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.team import share, share_range
+from tinyseg.kernels.cpu.team import ASKED, share, share_range
 from tinyseg.kernels.cpu.threads import in_parallel, team
 
 
@@ -85,6 +85,16 @@ def test_one_thread_asks_nobody():
         assert set(counted(100, slow=1000)[1]) == {0}
     finally:
         numba.set_num_threads(before)
+
+
+def test_one_item_asks_nobody(two_threads):
+    board = team().board
+    asked = board[ASKED]
+    counted(1)
+    double_all(team(), 0, np.ones(9), np.ones(9))
+    assert board[ASKED] == asked
+    counted(2)
+    assert board[ASKED] == asked + (not numba.config.DISABLE_JIT)
 
 
 def test_many_threads_lead_at_once():

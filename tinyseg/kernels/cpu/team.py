@@ -105,8 +105,10 @@ def _parts(size, count, elements):
 
 
 @jit
-def _lead(board, size, function, data):
-    """Call function(data, 0), and have helpers call it with numbers of their own.  Returns when all are done."""
+def _lead(board, size, count, function, data):
+    """Call function(data, 0), and have helpers call it with numbers of their own.  Returns when all `count` items are
+    done."""
+    size = min(size, count)
     if size < 2 or _exchange(board, LED, 1):         # another thread leads: this one works alone
         _call(function, data, 0)
         return
@@ -263,9 +265,9 @@ def _share(context, builder, team_type, team, count, kinds, values, work):
     inside.ret_void()
 
     board, size = cgutils.unpack_tuple(builder, team)
-    _call_kernel(context, builder, types.Dispatcher(_lead), [team_type[0], types.int64, *[types.int64] * 2],
-                 [board, context.cast(builder, size, team_type[1], types.int64), builder.ptrtoint(turn, _I64),
-                  builder.ptrtoint(data, _I64)])
+    size = context.cast(builder, size, team_type[1], types.int64)
+    _call_kernel(context, builder, types.Dispatcher(_lead), [team_type[0], *[types.int64] * 4],
+                 [board, size, count, builder.ptrtoint(turn, _I64), builder.ptrtoint(data, _I64)])
 
 
 def _call_kernel(context, builder, kernel, kinds, values):
