@@ -78,6 +78,22 @@ def both_take_items():
     return any(len(set(counted(64, slow=2000)[1])) == 2 for _ in iter(lambda: time.monotonic() < until, False))
 
 
+@jit
+def wait_and_count(team, wait, visits, members, heat, slow):
+    share(team, 1, _count, (1, visits[:1], members[:1], heat[:1], wait))
+    share(team, len(visits) - 1, _count, (1, visits[1:], members[1:], heat[1:], slow))
+
+
+def test_helpers_stay_awake_while_another_loop_may_follow(two_threads):
+    if numba.config.DISABLE_JIT:
+        pytest.skip("plain Python shares nothing")
+    def members(slow=2000):
+        found = np.full(65, -1)
+        wait_and_count(team(), 1000 * slow, np.zeros(65, np.int64), found, np.zeros(65), slow)
+        return set(found[1:])
+    assert any(len(members()) == 2 for _ in range(100))
+
+
 def test_one_thread_asks_nobody():
     before = numba.get_num_threads()
     numba.set_num_threads(1)

@@ -124,7 +124,10 @@ def _lead(board, size, count, function, data):
 
 @jit
 def serve(board, member, calls, turns):
-    """Take part in loops, until CALLS is no longer `calls`, or nothing is new for so many turns.  Which of the two?"""
+    """Take part in loops, until CALLS is no longer `calls`, or nobody leads for so many turns.  Which of the two?
+
+    While one leads, a kernel runs, in which other loops may follow that one.
+    """
     seen = idle = 0
     while idle < turns:
         for _ in range(_LOOKS):
@@ -138,7 +141,7 @@ def serve(board, member, calls, turns):
                 if look(board, CALLS) != calls:
                     return True
         _give_way()
-        idle += 1
+        idle = 0 if look(board, LED) else idle + 1
     return False
 
 
