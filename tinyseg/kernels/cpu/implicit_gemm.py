@@ -9,16 +9,19 @@ A transposed convolution is the same in the phases of its output, see `implicit_
 N batch, C/O channels in/out, H W, K_h K_w, G groups; all arrays float32.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.implicit_gemm_pack import number_pairs, pack_panels, pack_weight
-from tinyseg.kernels.cpu.implicit_gemm_plan import filled_up, flattened, odd_pitch, plans_of
+from tinyseg.kernels.cpu.implicit_gemm_plan import Plan, filled_up, flattened, odd_pitch, plans_of
 from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply
 from tinyseg.kernels.cpu.implicit_gemm_weight import conv2d_weight_grad
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import (
     COLUMNS,
     LANES,
@@ -58,51 +61,65 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
 
 
 def _compute(source, weight, result, geometry: ConvGeometry, transpose: bool, bias, relu: bool) -> None:
-    """Fill the result of a convolution or of its transpose.  Threads share lines and pixels of the result."""
+    """Fill the result of a convolution or of its transpose."""
     geometry, source, result = flattened(geometry, source, result)
-    N, G = len(source), geometry.groups
+    N, G, threads = len(source), geometry.groups, team()
     inputs, outputs = source.shape[1] // G, result.shape[1] // G         # channels of a group
-    plans = plans_of(geometry, transpose, inputs, outputs, N * G, num_threads())
     step, cell = ((1, 1), geometry.stride) if transpose else (geometry.stride, (1, 1))
     bias = np.zeros(outputs * G, np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
     floor = np.float32(0 if relu else -np.inf)
-
-    weight = weight.reshape(G, -1)
-    panels = [workspace.empty((G, plan.size)) for plan in plans]
-    in_parallel(lambda item: pack_weight(*item), [
-        (weight[g], *part, a[g]) for plan, a in zip(plans, panels, strict=True) for part in plan.packing
-        for g in range(G)])
-
-    spare: list[tuple[np.ndarray, ...]] = []         # scratch that no thread uses now
-
-    def work(item) -> None:
-        plan, a, n, g, job = item
-        scratch = spare.pop() if spare else _scratch(plans)
-        _fill(source[n, g * inputs:(g + 1) * inputs], a[g], plan.phases, plan.columns, plan.families, plan.segments,
-              plan.taps, plan.slices, plan.ranges, job, step, cell, result[n, g * outputs:(g + 1) * outputs],
-              bias[g * outputs:(g + 1) * outputs], floor, *scratch)
-        spare.append(scratch)
-
-    in_parallel(work, [(plan, a, n, g, job) for plan, a in zip(plans, panels, strict=True) for n in range(N)
-                       for g in range(G) for job in plan.jobs])
+    for plan in plans_of(geometry, transpose, inputs, outputs, N * G, threads.size):
+        _multiply(threads, plan, source, weight.reshape(G, -1), step, cell, result, bias, floor,
+                  workspace.empty((G, plan.size)), _scratch(plan, threads.size))
 
 
-def _scratch(plans) -> tuple[np.ndarray, ...]:
-    """For `_fill`."""
-    rows, width, pixels, depth = (max(plan.scratch[i] for plan in plans) for i in range(4))
-    shapes = (pixels + COLUMNS * LANES) * depth, (rows, width), (_LINES, odd_pitch(pixels + LANES))
-    return *map(workspace.empty, shapes), np.empty((pixels + 1, 3), np.int64), np.empty(depth, np.int64)
+class _Scratch(NamedTuple):
+    """Memory of each thread for a job."""
+
+    b: np.ndarray                                    # packed pixels
+    c: np.ndarray                                    # the job's part of the result
+    lines: np.ndarray                                # rows of packed pixels
+    runs: np.ndarray                                 # where pixels lie in x
+    order: np.ndarray                                # which weight belongs to each row of b
+
+
+def _scratch(plan: Plan, threads: int) -> _Scratch:
+    rows, width, pixels, depth = plan.scratch
+    return _Scratch(workspace.empty((threads, (pixels + COLUMNS * LANES) * depth)),
+                    workspace.empty((threads, rows, width)),
+                    workspace.empty((threads, _LINES, odd_pitch(pixels + LANES))),
+                    np.empty((threads, pixels + 1, 3), np.int64), np.empty((threads, depth), np.int64))
 
 
 @jit
-def _fill(x, a, phases, columns, families, segments, taps, slices, ranges, job, step, cell, out, bias, floor, b, c,
-          lines, runs, order):
-    """One job of a `Plan`: x (C, H, W), panels a of the weight -> some lines of out (O, H', W').
+def _multiply(team, plan, source, weight, step, cell, result, bias, floor, a, scratch):
+    """Follow a `Plan`: source (N, G·C, H, W), weight (G, .) -> some lines of result (N, G·O, H', W').
 
-    b, c, lines, runs, order    scratch: packed pixels, the job's part of the result, rows of packed pixels, where
-                                pixels lie in x, which weight belongs to each row of b
+    Threads share first the packing of the weight to a (G, panels), then lines and pixels of the result.
     """
-    first_line, last_line, first, last = job
+    share(team, len(plan.packing) * len(a), _pack, (plan, weight, a))
+    share(team, len(source) * len(a) * len(plan.jobs), _fill,
+          (plan, source, a, step, cell, result, bias, floor, scratch))
+
+
+@jit
+def _pack(item, member, plan, weight, a):
+    """Some panels of a group's weight."""
+    part, group = plan.packing[item // len(a)], item % len(a)
+    pack_weight(weight[group], plan.rows[part[0]:part[1]], plan.shifts[part[2]:part[3]], part[4], part[5], a[group])
+
+
+@jit
+def _fill(item, member, plan, source, a, step, cell, result, bias, floor, scratch):
+    """One job for one group of an image."""
+    job, group, n = plan.jobs[item % len(plan.jobs)], item // len(plan.jobs) % len(a), item // len(plan.jobs) // len(a)
+    inputs, outputs = source.shape[1] // len(a), result.shape[1] // len(a)
+    x, out = source[n, group * inputs:(group + 1) * inputs], result[n, group * outputs:(group + 1) * outputs]
+    panels, shift = a[group], bias[group * outputs:(group + 1) * outputs]
+    families, segments, slices, ranges = plan.families, plan.segments, plan.slices, plan.ranges
+    b, c, lines, runs, order = (scratch.b[member], scratch.c[member], scratch.lines[member], scratch.runs[member],
+                                scratch.order[member])
+    first_line, last_line, first, last = job[0], job[1], job[2], job[3]
     column = 0
     for i in range(first, last):
         width, region = segments[i, 2], segments[i, 5]
@@ -113,12 +130,13 @@ def _fill(x, a, phases, columns, families, segments, taps, slices, ranges, job, 
                 _clear(c, row, height, column, width)
             for s in range(ranges[region, f, 0], ranges[region, f, 1]):
                 channels, start, stop = (slices[s, 0], slices[s, 1]), slices[s, 2], slices[s, 3]
-                depth = pack_panels(x, channels, taps, start, stop, step, segments, i, runs, lines, b)
-                number_pairs(channels, taps, start, stop, families[f, 2], 0, order)
-                multiply(a, panel, pitch, order, depth, b, width, c, row, height, column, s == ranges[region, f, 0])
+                depth = pack_panels(x, channels, plan.taps, start, stop, step, segments, i, runs, lines, b)
+                number_pairs(channels, plan.taps, start, stop, families[f, 2], 0, order)
+                multiply(panels, panel, pitch, order, depth, b, width, c, row, height, column,
+                         s == ranges[region, f, 0])
         column += _padded(width)
     for row in range(last_line - first_line):
-        _store(c, phases, columns, segments, first, last, first_line + row, row, cell, out, bias, floor)
+        _store(c, plan, first, last, first_line + row, row, cell, out, shift, floor)
 
 
 @jit
@@ -134,12 +152,13 @@ def _clear(c, row, height, column, width):
 
 
 @jit
-def _store(c, phases, columns, segments, first, last, line, row, cell, out, bias, floor):
+def _store(c, plan, first, last, line, row, cell, out, bias, floor):
     """Add the bias to a line of a job's part of the result, cut it off below the floor, and bring it to its place.
 
     All segments of one line follow one another: where they share rows of the result, these are near then.
     """
-    channel, phase, start = line // len(phases), phases[line % len(phases)], 0
+    segments, start = plan.segments, 0
+    channel, phase = line // len(plan.phases), plan.phases[line % len(plan.phases)]
     for i in range(first, last):
         left, width, count, p, q = segments[i, 0], segments[i, 1], segments[i, 2], segments[i, 3], segments[i, 4]
         j = 0
@@ -152,7 +171,7 @@ def _store(c, phases, columns, segments, first, last, line, row, cell, out, bias
                 if cell[1] == 1:
                     _store_pixels(c, row, start + j, n, bias[channel], floor, out, place)
                 else:
-                    _store_cells(c, columns, row, start + j, n, cell[1], bias[channel], floor, out, place)
+                    _store_cells(c, plan.columns, row, start + j, n, cell[1], bias[channel], floor, out, place)
             j, p, q = j + n, p + 1, left
         start += _padded(count)
 

@@ -13,7 +13,7 @@ All sizes are pairs (height, width); a plan is a handful of small integer arrays
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, product
@@ -63,8 +63,11 @@ class Plan(NamedTuple):
     taps: np.ndarray                                 # (., 5) t, offsets in H and W, columns from .. to that it sees
     slices: np.ndarray                               # (., 4) channels first, last; taps first, last
     ranges: np.ndarray                               # (regions, F, 2) of slices
-    packing: tuple[tuple[np.ndarray, np.ndarray, int, int], ...]         # rows, shifts, start and pitch of panels
-    jobs: tuple[tuple[int, int, int, int], ...]      # lines first, last; segments first, last
+    rows: np.ndarray                                 # where in the weight the row of a product begins, -1 for no row
+    shifts: np.ndarray                               # and how far from there each of its (channel, tap) pairs is
+    packing: np.ndarray                              # (., 6) rows first, last; shifts first, last; where their panels
+                                                     # begin, numbers in a panel
+    jobs: np.ndarray                                 # (., 4) lines first, last; segments first, last
     size: int                                        # numbers in all panels
     scratch: tuple[int, int, int, int]               # rows and columns of a job's result; pixels and depth packed
 
@@ -140,7 +143,7 @@ def plans_of(geometry: ConvGeometry, transpose: bool, source: int, channels: int
     taps = geometry.taps
     across, inward = (taps, channels * taps) if transpose else (source * taps, taps)
     return tuple(_plan(rows, axes[1], sizes, step, cells, geometry.kernel_size[1], source, channels, across, inward,
-                       repeats * len(axes[0]), threads) for rows in axes[0])
+                       repeats, threads) for rows in axes[0])
 
 
 def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width: int, source: int, channels: int,
@@ -149,6 +152,7 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
     lines, breadth = channels * len(rows.phases), sum(len(family.phases) for family in columns)
     block = _line_block(lines, breadth)
     families, packing, height, size = [], [], 0, 0
+    places, distances = [], []                       # the plan's rows and shifts
     for family in columns:
         taps, phases = len(rows.offsets) * len(family.offsets), len(family.phases)
         # One tap further is as far in the kernel for every phase: where a weight lies is the sum of two numbers.
@@ -159,8 +163,11 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
         place[:lines * phases] = np.add.outer(np.arange(channels) * across, starts).ravel()
         shifts = np.add.outer(np.arange(source) * inward, np.array(steps, np.int64)).ravel()
         pitch = odd_pitch(len(shifts), 64) * ROWS
-        packing += [(place[row:row + _PANELS * ROWS], shifts, size + row // ROWS * pitch, pitch)
-                    for row in range(0, len(place), _PANELS * ROWS)]
+        before, ahead = sum(map(len, places)), sum(map(len, distances))
+        packing += [(before + row, before + min(row + _PANELS * ROWS, len(place)), ahead, ahead + len(shifts),
+                     size + row // ROWS * pitch, pitch) for row in range(0, len(place), _PANELS * ROWS)]
+        places.append(place)
+        distances.append(shifts)
         families.append((phases, height, taps, size, pitch))
         height += round_up(block * phases, ROWS)
         size += len(place) // ROWS * pitch
@@ -189,7 +196,8 @@ def _plan(rows: Phases, columns: list[Phases], sizes, step, cells, kernel_width:
     widest = max(sum(round_up(s[2], LANES) for s in segments[a:b]) for a, b in groups)
     order = {phase: (*families[f][:2], j) for f, family in enumerate(columns) for j, phase in enumerate(family.phases)}
     return Plan(np.array(rows.phases), np.array([order[p] for p in sorted(order)]), table(families, 5),
-                table(segments, 6), taps, table(slices, 4), ranges, tuple(packing), tuple(jobs), size,
+                table(segments, 6), taps, table(slices, 4), ranges, np.concatenate(places), np.concatenate(distances),
+                table(packing, 6), table(jobs, 4), size,
                 (height, odd_pitch(widest + COLUMNS * LANES), round_up(longest, LANES), deepest))
 
 
@@ -300,6 +308,6 @@ def odd_pitch(numbers: int, unit: int = LANES) -> int:
     return (-(-numbers // unit) | 1) * unit
 
 
-def table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:
+def table(rows: Sequence[tuple[int, ...]], columns: int) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, columns)
 

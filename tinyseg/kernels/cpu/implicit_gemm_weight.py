@@ -7,7 +7,7 @@ transposed, and their product is added to a block of the result that stays in th
 """
 
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ from tinyseg.kernels.cpu.implicit_gemm_plan import (
     taps_of,
 )
 from tinyseg.kernels.cpu.implicit_gemm_tiles import multiply_transposed, tile_columns
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import COLUMNS, LANES, ROWS, load, splat, store, transpose_square
 
 __all__ = ["conv2d_weight_grad"]
@@ -44,51 +45,45 @@ class _Plan(NamedTuple):
     slices: np.ndarray                               # (S, 5) c0, c1, t0, t1, (channel, tap) pairs before it
     segments: np.ndarray                             # as in `Plan`
     taps: np.ndarray
+    itself: np.ndarray                               # a tap that sees the pixel
     ranges: np.ndarray
-    blocks: tuple[tuple[int, int, int, int], ...]    # outputs first, last; slices first, last
-    shares: tuple[tuple[int, int], ...]              # runs of (image, segment) pairs, for one job each
+    blocks: np.ndarray                               # (., 4) outputs first, last; slices first, last
+    shares: np.ndarray                               # (., 2) runs of (image, segment) pairs, for one job each
     depth: int                                       # the most (channel, tap) pairs of a slice
     shape: tuple[int, int]                           # of the largest block
 
 
 def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Threads share blocks of the result, or pixels."""
-    groups, outputs, channels = geometry.groups, grad.shape[1], x.shape[1]
+    """grad (N, O, H', W'), x (N, C, H, W) -> (O, C/G, K_h, K_w)."""
+    groups, outputs, channels, threads = geometry.groups, grad.shape[1], x.shape[1], team()
     weight = workspace.empty((outputs, channels // groups, *geometry.kernel_size))
     result = weight.reshape(groups, outputs // groups, -1)
     geometry, grad, x = flattened(geometry, grad, x)
-    plan = _plan(geometry, channels // groups, outputs // groups, len(x), groups, num_threads())
-    blocks = [(g, block) for g in range(groups) for block in plan.blocks]
-    alone = len(plan.shares) == 1
-    parts = {key: workspace.empty((len(plan.shares), *plan.shape)) for key in blocks if not alone}
-    itself = np.array([[0, 0, 0, 0, geometry.output_size[1]]])           # a tap that sees the pixel
-    spare: list[tuple[np.ndarray, ...]] = []         # scratch that no thread uses now
-
-    def work(job) -> None:
-        key, share = job
-        part = workspace.empty((1, *plan.shape)) if alone else parts[key]
-        scratch = spare.pop() if spare else _scratch(plan)
-        _add_products(grad, x, groups, plan.slices, plan.segments, plan.taps, itself, geometry.taps, plan.ranges,
-                      *key, plan.shares[share], geometry.stride, part[0 if alone else share], *scratch)
-        spare.append(scratch)
-        if alone:
-            write(key, part)
-
-    def write(key, part: np.ndarray) -> None:
-        g, block = key
-        _write(part, plan.slices, block, result[g], workspace.empty((LANES, LANES)))
-
-    in_parallel(work, product(blocks, range(len(plan.shares))))
-    in_parallel(lambda item: write(*item), parts.items())
+    plan = _plan(geometry, channels // groups, outputs // groups, len(x), groups, threads.size)
+    parts = len(plan.shares) * groups * len(plan.blocks) if len(plan.shares) > 1 else threads.size
+    _multiply(threads, plan, grad, x, geometry.taps, geometry.stride, workspace.empty((parts, *plan.shape)),
+              _scratch(plan, threads.size), result)
     return weight
 
 
-def _scratch(plan: _Plan) -> tuple[np.ndarray, ...]:
-    """For `_add_products`."""
+class _Scratch(NamedTuple):
+    """Memory of each thread for a job."""
+
+    b: np.ndarray                                    # what the taps see
+    runs: np.ndarray                                 # where pixels lie
+    order: np.ndarray                                # the row of the total that belongs to each row of b
+    lines: np.ndarray                                # LANES channels of the gradient
+    pixels: np.ndarray                               # the gradient, transposed
+    tile: np.ndarray                                 # a tile of the product
+    square: np.ndarray                               # a part of the result
+
+
+def _scratch(plan: _Plan, threads: int) -> _Scratch:
     line, panel = odd_pitch(_PIXELS + LANES), plan.shape[1] + COLUMNS * LANES
-    return (workspace.empty((plan.depth + ROWS, line)), np.empty((_PIXELS + 1, 3), np.int64),
-            np.empty(plan.depth, np.int64), workspace.empty((LANES, line)),
-            workspace.empty((_PIXELS + LANES) * panel), workspace.empty((ROWS, COLUMNS * LANES)))
+    return _Scratch(workspace.empty((threads, plan.depth + ROWS, line)),
+                    np.empty((threads, _PIXELS + 1, 3), np.int64), np.empty((threads, plan.depth), np.int64),
+                    workspace.empty((threads, LANES, line)), workspace.empty((threads, (_PIXELS + LANES) * panel)),
+                    workspace.empty((threads, ROWS, COLUMNS * LANES)), workspace.empty((threads, LANES, LANES)))
 
 
 @lru_cache(maxsize=512)
@@ -115,26 +110,47 @@ def _plan(geometry: ConvGeometry, channels: int, outputs: int, images: int, grou
     enough = len(blocks) * groups >= 4 * threads or len(blocks) * groups % threads == 0
     parts = 1 if enough else max(1, min(pairs, wanted))
     edges = [pairs * i // parts for i in range(parts + 1)]
-    return _Plan(table(slices, 5), table(segments, 6), taps, ranges, tuple(blocks), tuple(pairwise(edges)), depth,
-                 (max(ends[b[3]] - ends[b[2]] for b in blocks), odd_pitch(width)))
+    itself = table([(0, 0, 0, 0, geometry.output_size[1])], 5)
+    return _Plan(table(slices, 5), table(segments, 6), taps, itself, ranges, table(blocks, 4),
+                 table([*pairwise(edges)], 2), depth, (max(ends[b[3]] - ends[b[2]] for b in blocks), odd_pitch(width)))
 
 
 @jit
-def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ranges, g, block, share, step, total, b,
-                  runs, order, lines, pixels, tile):
-    """total[(channel, tap), o] = the sum over the pixels of a share.
+def _multiply(team, plan, grad, x, all_taps, step, parts, scratch, result):
+    """Fill result (G, O, (channel, tap)).  Threads share its blocks, or the pixels of each block.
 
-    b, runs, order, lines, pixels, tile    scratch: what the taps see, where pixels lie, the row of the total that
-                                           belongs to each row of b, LANES channels of the gradient, the gradient
-                                           transposed, a tile of the product
+    parts    (., depth, width) sums for a block: one for each share of the pixels, where there are several; else one for
+             each thread
     """
-    first_output, last_output, first, last = block
+    blocks = len(result) * len(plan.blocks)
+    share(team, blocks * len(plan.shares), _add_products, (plan, grad, x, all_taps, step, parts, scratch, result))
+    if len(plan.shares) > 1:
+        share(team, blocks, _add_shares, (plan, parts, scratch, result))
+
+
+@jit
+def _add_shares(item, member, plan, parts, scratch, result):
+    """One block from the sums over the pixels of all shares."""
+    first = item * len(plan.shares)
+    _write(parts[first:first + len(plan.shares)], plan, item, scratch.square[member], result)
+
+
+@jit
+def _add_products(item, member, plan, grad, x, all_taps, step, parts, scratch, result):
+    """total[(channel, tap), o] = the sum over the pixels of a share, for one block."""
+    block, pairs = item // len(plan.shares), plan.shares[item % len(plan.shares)]
+    alone, g = len(plan.shares) == 1, block // len(plan.blocks)
+    total = parts[member if alone else item]
+    slices, segments, taps, ranges, groups = plan.slices, plan.segments, plan.taps, plan.ranges, len(result)
+    b, runs, order, lines, pixels, tile = (scratch.b[member], scratch.runs[member], scratch.order[member],
+                                           scratch.lines[member], scratch.pixels[member], scratch.tile[member])
+    first_output, last_output, first, last = _limits(plan, block)
     outputs, channels, width = grad.shape[1] // groups, x.shape[1] // groups, last_output - first_output
     none = np.int64(0)                               # no literal, for which kernels would be compiled anew
     for k in range(len(total)):
         for j in range(0, width, LANES):
             store(total, (k, j), splat(0))
-    for pair in range(share[0], share[1]):
+    for pair in range(pairs[0], pairs[1]):
         n, i = pair // len(segments), pair % len(segments)
         count, start, stop = segments[i, 2], ranges[segments[i, 5], 0, 0], ranges[segments[i, 5], 0, 1]
         j = 0
@@ -142,7 +158,7 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
             columns = tile_columns(width - j) * LANES
             for v in range(j, j + columns, LANES):
                 channels_now = g * outputs + first_output + v, g * outputs + min(first_output + v + LANES, last_output)
-                _turn(grad[n], channels_now, itself, segments, i, runs, lines, pixels, j * count + v - j, columns)
+                _turn(grad[n], channels_now, plan.itself, segments, i, runs, lines, pixels, j * count + v - j, columns)
             j += columns
         for s in range(first, last):
             t0, t1 = start, stop
@@ -162,6 +178,8 @@ def _add_products(grad, x, groups, slices, segments, taps, itself, all_taps, ran
                 for j in range(0, count, LANES):
                     store(b, (k, j), splat(0))
             multiply_transposed(b, none, none, depth, order, count, pixels, width, total, tile)
+    if alone:
+        _write(parts[member:member + 1], plan, block, scratch.square[member], result)
 
 
 @jit
@@ -194,12 +212,20 @@ def _turn(grad, channels, itself, segments, s, runs, lines, pixels, place, step)
 
 
 @jit
-def _write(parts, slices, block, result, square):
-    """result[o, (channel, tap)] = the sum of the parts, transposed."""
-    first_output, last_output, first, last = block
-    start, stop = slices[first, 4], result.shape[1]
-    if last < len(slices):
-        stop = slices[last, 4]
+def _limits(plan, block):
+    """Outputs first, last; slices first, last.  Blocks are numbered group by group."""
+    limits = plan.blocks[block % len(plan.blocks)]
+    return limits[0], limits[1], limits[2], limits[3]
+
+
+@jit
+def _write(parts, plan, block, square, result):
+    """result[group, o, (channel, tap)] = the sum of the parts, transposed."""
+    first_output, last_output, first, last = _limits(plan, block)
+    out = result[block // len(plan.blocks)]
+    start, stop = plan.slices[first, 4], out.shape[1]
+    if last < len(plan.slices):
+        stop = plan.slices[last, 4]
     total = parts[0]
     for p in range(1, len(parts)):
         for k in range(stop - start):
@@ -212,8 +238,8 @@ def _write(parts, slices, block, result, square):
             if depth == LANES:
                 transpose_square(total, (k, o), total.shape[1], square, (0, 0), LANES)
                 for i in range(outputs):
-                    store(result, (first_output + o + i, start + k), load(square, (i, 0)))
+                    store(out, (first_output + o + i, start + k), load(square, (i, 0)))
             else:
                 for i in range(outputs):
                     for j in range(depth):
-                        result[first_output + o + i, start + k + j] = total[k + j, o + i]
+                        out[first_output + o + i, start + k + j] = total[k + j, o + i]
