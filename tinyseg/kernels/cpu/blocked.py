@@ -26,7 +26,7 @@ from tinyseg.kernels.cpu.vector import (
 from tinyseg.kernels.cpu.vector_math import where_positive
 
 __all__ = ["Lie", "add", "alike", "by_blocks", "concatenate", "corner", "empty", "end_row",
-           "flat_lines", "largest_of", "like", "numbers", "pixel", "plain", "put", "relu", "relu_grad"]
+           "flat_lines", "largest_of", "like", "merged", "numbers", "pixel", "plain", "put", "relu", "relu_grad"]
 
 GUARD = 128                                          # lines that the last tiles may read beyond the last plane
 
@@ -86,6 +86,18 @@ def like(x: Blocked, size: tuple[int, int] | None = None) -> Blocked:
     """Memory to write to, with parts as x has them; images of another size if given."""
     parts = (empty((len(part), part.shape[1] * BLOCK, *(size or x.size)), x.split).parts[0] for part in x.parts)
     return Blocked(size or x.size, tuple(parts), 0.0)
+
+
+def merged(x: Blocked) -> Blocked:
+    """The same in one part."""
+    if len(x.parts) == 1:
+        return x
+    y, channel = empty(x.shape, x.split), 0
+    for part in x.parts:
+        y.parts[0][:, channel:channel + part.shape[1]] = part
+        channel += part.shape[1]
+    y.largest = x.largest
+    return y
 
 
 def plain(x: Blocked) -> np.ndarray:

@@ -16,43 +16,44 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import im2col, workspace
-from tinyseg.kernels.cpu.blocked import flat_lines, largest_of
+from tinyseg.kernels.cpu.blocked import flat_lines, merged
 from tinyseg.kernels.cpu.constants import once
+from tinyseg.kernels.cpu.matrix_unit_bands import (
+    COPIED,
+    PATCHES,
+    PLANES,
+    Grid,
+    Operand,
+    convolve_packed,
+    memory_of,
+)
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
-from tinyseg.kernels.cpu.matrix_unit_pack import (
-    TILE,
-    Source,
-    clear_rows,
-    copy_rows,
-    pack_patches,
-    pack_planes,
-    pack_rows,
-    pack_tiles,
-)
-from tinyseg.kernels.cpu.matrix_unit_plan import (
-    OUTPUTS,
-    Correlation,
-    Layout,
-    Part,
-    correlation,
-)
+from tinyseg.kernels.cpu.matrix_unit_pack import TILE, Source, Weights
+from tinyseg.kernels.cpu.matrix_unit_pack import pack_weights as pack_tiles
+from tinyseg.kernels.cpu.matrix_unit_plan import OUTPUTS, Correlation, Layout, Part, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import (
     DIRECT,
+    FORM,
     LINES,
+    OUTPUT,
     SCATTERED,
-    SCRATCH,
+    SQUARE,
+    STAY,
     STRETCH,
-    Band,
-    Result,
-    multiply,
+    SUMS,
+    TAP,
+    TILES,
+    Images,
+    Parts,
 )
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.threads import num_threads, team
 
-__all__ = ["Packed", "Target", "compute", "conv2d", "conv2d_input_grad", "extended", "extensions", "find_plan",
-           "pack_weights"]
+__all__ = ["Packed", "compute", "conv2d", "conv2d_input_grad", "extended", "extensions", "find_plan", "finish",
+           "pack_weights", "tables", "target_of"]
 
 LINES_BYTES = 1 << 20                               # packed at a time, of a second-level cache of 2 MB
 _WEIGHTS_BYTES = 1 << 20                             # more are read once for each block of outputs
+_NOWHERE = np.zeros(1, np.int64)
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.ndarray | None = None,
@@ -126,13 +127,14 @@ class Packed:
         table[:, :inputs.shape[1]] = inputs
         self.inputs = np.ascontiguousarray(table.reshape(taps, self.blocks, BLOCK).swapaxes(0, 1)).ravel()
         self.output_blocks = -(-count // OUTPUTS)
-        self.outputs = np.ascontiguousarray(np.pad(ordered, ((0, 0), (0, -count % OUTPUTS)), mode="edge"))
-        self.result = np.ascontiguousarray(ordered)
+        self.first_weights = np.pad(ordered[0], (0, -count % OUTPUTS), mode="edge")
+        self.outputs = ordered.T
         self.tile = TILE * (2 if split else 1)
         self.block_size = taps * self.blocks * self.tile                 # elements, for 16 outputs
         self.size = self.output_blocks * self.block_size
         self.form = LINES if lines else _form(c, part)
         self.square = lines or (split and self.output_blocks % 2 == 0)
+        self.kept = 0                                # elements that keep sums of one band
         self.work = taps * self.blocks * self.output_blocks * (3 if split else 1)     # products for each 16 positions
 
     def sums(self, positions: int) -> int:
@@ -181,7 +183,7 @@ class _Plan:
         memory = threads * (blocks * line * lines + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
         work = 17 * 6 * ceil(positions / 96) * sum(part.work for part in parts)
         pack = (20 if self.split else 10) * all_blocks * (1.25 * positions if self.patches else filled)
-        weights = 4 * self.weight_size(parts)
+        weights = 4 * sum(part.size for part in parts)
         stream = weights / 24 if weights > _WEIGHTS_BYTES else 0
         keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 2)
         misses = max(0, blocks * line * filled - LINES_BYTES) / 4
@@ -192,8 +194,11 @@ class _Plan:
             self.cost, self.rows, self.layout, self.parts, self.blocks = cost, rows, layout, parts, blocks
             self.all_blocks, self.lines, self.sums = all_blocks, lines, sums
 
-    def weight_size(self, parts: list[Packed] | None = None) -> int:
-        return sum(part.size for part in parts or self.parts)
+    def finish(self) -> None:
+        for part in self.parts:
+            part.kept = part.sums(self.rows * self.layout.width) if self.blocks < self.all_blocks else 0
+        stay = [4 * part.size * self.blocks <= _WEIGHTS_BYTES * self.all_blocks for part in self.parts]
+        self.tables, self.weights = tables(self.parts, stay)
 
 
 @lru_cache(maxsize=256)
@@ -204,168 +209,106 @@ def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: in
     ways = [(False, False), (False, True)] + [(True, False)] * (len(c.parts) == 1 and channels % BLOCK != 0)
     plan = min((_Plan(c, max(images, 1), split, threads, lines, *way) for way in ways), key=lambda plan: plan.cost)
     plan.kernel = kernel
+    plan.finish()
     return plan
 
 
 def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndarray | Blocked, bias: np.ndarray | None,
             relu: bool, groups: int) -> bool:
     """Fill y; False where some number is too large, too small or none at all for the matrix unit."""
-    c = plan.c
     if 0 in x.shape:
         return True
     tiles, largest_weight = pack_weights(plan, weight, groups)
     if not representable(largest_weight):
         return False
 
-    bands = range(0, c.grid[0], plan.rows)
-    items = [(image, row) for image in range(x.shape[0] * groups) for row in bands]
-    spare = [_Turn(plan) for _ in range(min(num_threads(), len(items)))]
-    target, source = Target(y, c.step, bias, relu, groups), _Lines(x) if isinstance(x, Blocked) else _Planes(x, groups)
-
-    def work(item: tuple[int, int]) -> None:
-        (image, row), turn = item, spare.pop()
-        turn.run(source, image, row, tiles, image % groups * plan.weight_size(), target.flat, target.result(image))
-        spare.append(turn)
-
-    in_parallel(work, items)
-    return (representable(largest_of(turn.largest for turn in spare), largest_weight)
-            and target.finish(largest_of(turn.written for turn in spare)))
-
-
-class _Planes:
-    """x, an array NCHW, and where the channels of each group begin."""
-
-    def __init__(self, x: np.ndarray, groups: int):
-        cells, channels = x.shape[2] * x.shape[3], x.shape[1] // groups
-        pitch = max(cells, LINE)                     # a line's worth of pixels can be read at once
-        padded = x if cells >= LINE else np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells)))
-        self.flat, self.image = padded.reshape(-1), channels * pitch
-        self.channels = np.zeros(-(-channels // BLOCK) * BLOCK, np.int64)
-        self.channels[:channels] = np.arange(channels) * pitch
-
-    def pack(self, turn: "_Turn", image: int, block: int, blocks: int, row: int, count: int) -> np.float32:
-        """Blocks of the rows that `count` rows of a plane want, from the positions of row `row` on."""
-        return pack_rows(turn.lines, self.flat, image * self.image, self.channels, block, blocks, row, count,
-                         turn.source, turn.scratch)
+    c, layout, images = plan.c, plan.layout, x.shape[0] * groups
+    members = team(images * -(-c.grid[0] // plan.rows))
+    halves, patches = (2 if plan.split else 1), plan.patches
+    below = plan.blocks * plan.lines * LINE if plan.split else 0
+    # The rows of a band are all that patches know: no tap lies beyond them.
+    source = Source(1 << 40 if patches else c.size[0], c.size[1], c.stride[0], layout.first, layout.width,
+                    plan.lines * LINE, below, layout.planes, layout.plane, layout.lead, layout.row_planes,
+                    layout.columns)
+    plane_source = source._replace(height=c.size[0], block=layout.lines, below=0)
+    grid = Grid(*c.grid, plan.rows, layout.width, LINE, 0, plan.all_blocks, plan.blocks, layout.count)
+    memory = memory_of(members.size, halves * plan.blocks * plan.lines * LINE,
+                       c.channels * layout.lines if patches else 0, plan.sums)
+    flat, target = target_of(y, c.step, bias, relu, groups)
+    convolve_packed(members, images, _operand(x, plan, groups), source, plane_source, grid, plan.tables, tiles, flat,
+                    target, memory)
+    largest_x, largest_y = memory.peaks.max((0, 2))
+    return representable(x.largest if isinstance(x, Blocked) else largest_x, largest_weight) and finish(y, largest_y)
 
 
-class _Lines:
-    """x, Blocked, whose lines are copied to where the taps of any convolution can read them."""
+def _operand(x: np.ndarray | Blocked, plan: _Plan, groups: int) -> Operand:
+    if isinstance(x, Blocked):
+        flat, lie = flat_lines(x, merged(x).parts[0])
+        return Operand(COPIED, flat, lie.first, lie.image, lie.block, lie.pitch, lie.below or 0, _NOWHERE, _NOWHERE)
+    cells, channels = x.shape[2] * x.shape[3], x.shape[1] // groups
+    pitch = max(cells, LINE)                         # a line's worth of pixels can be read at once
+    padded = x if cells >= LINE else np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells)))
+    places, steps = np.arange(channels) * pitch, _NOWHERE
+    if plan.patches:
+        steps = np.zeros(plan.all_blocks * BLOCK, np.int64)
+        which = np.arange(channels)[:, None] * plan.layout.lines + plan.layout.offsets
+        steps[:which.size] = which.ravel()
+    else:
+        places = np.pad(places, (0, -channels % BLOCK))
+    return Operand(PATCHES if plan.patches else PLANES, padded.reshape(-1), 0, channels * pitch, 0, 0, 0, places, steps)
 
-    def __init__(self, x: Blocked):
-        self._largest, places = np.float32(x.largest), [flat_lines(x, part) for part in x.parts]
-        self._blocks = [(lines, lie, k * lie.block) for (lines, lie), part in zip(places, x.parts, strict=True)
-                        for k in range(part.shape[1])]
 
-    def pack(self, turn: "_Turn", image: int, block: int, blocks: int, row: int, count: int) -> np.float32:
-        for b in range(blocks):
-            lines, lie, place = self._blocks[block + b]
-            copy_rows(turn.lines, b * turn.source.block, turn.source, lines, image * lie.image + place + lie.first,
-                      lie.pitch, lie.below or 0, row, count)
-        return self._largest
+def target_of(y: np.ndarray | Blocked, step: tuple[int, int], bias: np.ndarray | None, relu: bool,
+              groups: int = 1) -> tuple[np.ndarray, Images]:
+    """The memory of y, and where results go there.  step: see `Images`."""
+    outputs = y.shape[1] // groups
+    bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
+    if isinstance(y, Blocked):
+        flat, lie = flat_lines(y, y.parts[0])
+        first, image, memory = lie.first, lie.image, (lie.pitch, lie.block, lie.below or 0)
+    else:
+        flat, first, image, memory = y.reshape(-1), 0, outputs * y.shape[2] * y.shape[3], (0, 0, 0)
+    return flat, Images(first, image, y.shape[2], y.shape[3], step, bias.reshape(groups, outputs), relu, *memory)
 
 
-class Target:
-    """Where results go: an array NCHW, or lines."""
-
-    def __init__(self, y: np.ndarray | Blocked, step: tuple[int, int], bias: np.ndarray | None, relu: bool,
-                 groups: int = 1):
-        self._y, self._groups, outputs = y, groups, y.shape[1] // groups
-        bias = np.zeros(y.shape[1], np.float32) if bias is None else np.ascontiguousarray(bias, np.float32)
-        self._bias = bias.reshape(groups, outputs)
-        if isinstance(y, Blocked):
-            self.flat, lie = flat_lines(y, y.parts[0])
-            self._first, self._size, self._memory = lie.first, lie.image, (lie.pitch, lie.block, lie.below or 0)
-        else:
-            self.flat, self._first, self._size = y.reshape(-1), 0, outputs * y.shape[2] * y.shape[3]
-            self._memory = 0, 0, 0
-        self._rest = y.shape[2], y.shape[3], step, np.zeros((4, 0), np.int64), SCATTERED
-        self._relu = relu
-
-    def result(self, image: int) -> Result:
-        """For one image or group of it, without what the parts of a correlation differ in."""
-        return Result(self._first + image * self._size, *self._rest, self._bias[image % self._groups], self._relu,
-                      *self._memory)
-
-    def finish(self, largest: np.float32) -> bool:
-        """Lines hold no number larger than that.  Could they hold all?"""
-        if isinstance(self._y, Blocked):
-            self._y.largest = largest
-            return representable(largest)
-        return True
+def finish(y: np.ndarray | Blocked, largest: np.float32) -> bool:
+    """Lines hold no number larger than that.  Could they hold all?"""
+    if isinstance(y, Blocked):
+        y.largest = largest
+        return representable(largest)
+    return True
 
 
 def pack_weights(plan: Any, weight: np.ndarray, groups: int = 1) -> tuple[np.ndarray, np.float32]:
     """All tiles of all parts of a plan, and the largest magnitude; kept for a constant weight."""
-    return once(weight, plan, lambda: _pack_weights(plan, weight.reshape(-1), groups))
+    return once(weight, plan, lambda: _pack_weights(plan.weights, plan.split, weight.reshape(-1), groups))
 
 
-def _pack_weights(plan: Any, weight: np.ndarray, groups: int) -> tuple[np.ndarray, np.float32]:
-    tiles, items, place = workspace.empty(groups * sum(part.size for part in plan.parts)), [], 0
-    for group in range(groups):
-        for part in plan.parts:
-            for block in range(part.output_blocks):
-                items.append((part, group * (weight.size // groups), place, block))
-                place += part.block_size
-    largest = []
-
-    def work(item: tuple[Packed, int, int, int]) -> None:
-        part, start, place, block = item
-        largest.append(pack_tiles(tiles, place, TILE if plan.split else 0, weight, start, part.outputs[0],
-                                  OUTPUTS * block, part.inputs))
-
-    in_parallel(work, items)
-    return tiles, largest_of(largest)
+def _pack_weights(table: Weights, split: bool, weight: np.ndarray, groups: int) -> tuple[np.ndarray, np.float32]:
+    tiles, count = workspace.empty(groups * table.size), groups * len(table.blocks)
+    peaks = np.zeros((count, LINE), np.float32)
+    pack_tiles(team(count), tiles, TILE if split else 0, weight, groups, table, peaks)
+    return tiles, peaks.max(initial=0)
 
 
-class _Turn:
-    """One thread's memory, and what it does with a band."""
+def tables(parts: list[Packed], stay: list[bool], square: bool = False) -> tuple[Parts, Weights]:
+    """Those of all parts of a correlation, for its products and for its weights.
 
-    def __init__(self, plan: _Plan):
-        c, layout = plan.c, plan.layout
-        self.plan, self.largest, self.written = plan, np.float32(0), np.float32(0)
-        self.lines = workspace.empty((2 if plan.split else 1) * plan.blocks * plan.lines * LINE)
-        self.sums = workspace.empty(max(1, plan.sums))
-        self.scratch = workspace.empty(SCRATCH)
-        line_block, below = plan.lines * LINE, plan.blocks * plan.lines * LINE if plan.split else 0
-        self.source = Source(c.size[0], c.size[1], c.stride[0], layout.first, layout.width, line_block, below,
-                             layout.planes, layout.plane, layout.lead, layout.row_planes, layout.columns)
-        if plan.patches:
-            self.planes = workspace.zeros(c.channels * layout.lines)
-            self.plane_source = self.source._replace(block=layout.lines, below=0)
-            steps = np.arange(c.channels)[:, None] * layout.lines + layout.offsets
-            self.steps = np.zeros(plan.all_blocks * BLOCK, np.int64)
-            self.steps[:steps.size] = steps.ravel()
-            # The rows of a band are all that patches know: no tap lies beyond them.
-            self.source = self.source._replace(height=1 << 40)
-        else:
-            self.lines.fill(0)
-
-    def run(self, x: _Planes | _Lines, image, row, tiles, weights, y, result) -> None:
-        """Compute the positions of `rows` rows from `row` on."""
-        plan, c, layout = self.plan, self.plan.c, self.plan.layout
-        rows = min(plan.rows, c.grid[0] - row)
-        count = layout.count - plan.rows + rows
-        if plan.patches:
-            clear_rows(self.planes, 1, c.channels, row, count, self.plane_source)
-            pack_planes(self.planes, x.flat, image * x.image, x.channels[:c.channels], row, count, self.plane_source)
-            self._keep(pack_patches(self.lines, self.source.block, self.source.below, plan.all_blocks, self.planes,
-                                    self.steps, rows * layout.width))
-        else:
-            clear_rows(self.lines, LINE, plan.blocks, row, count, self.source)
-        for block in range(0, plan.all_blocks, plan.blocks):
-            blocks = min(plan.blocks, plan.all_blocks - block)
-            if not plan.patches:
-                self._keep(x.pack(self, image, block, blocks, row, count))
-            place, sums = weights, self.sums
-            for part in plan.parts:
-                band = Band(row, rows, c.grid[1], layout.width, LINE, 0, block, blocks, blocks, 0, plan.all_blocks,
-                            4 * part.size * blocks <= _WEIGHTS_BYTES * plan.all_blocks, part.square)
-                written = multiply(self.lines, self.lines, self.source, tiles, place, part.offsets, part.tap_rows, sums,
-                                   band, y, result._replace(outputs=part.result, form=part.form), self.scratch)
-                self.written = largest_of((written, self.written))
-                place += part.size
-                sums = sums[part.sums(plan.rows * layout.width) * (plan.blocks < plan.all_blocks):]
-
-    def _keep(self, largest: np.float32) -> None:
-        self.largest = largest_of((largest, self.largest))
+    stay     for each part, do its weights fit the cache?
+    square   must accumulators be 2 x 2?
+    """
+    numbers, blocks = np.zeros((len(parts) + 1, 7), np.int64), []
+    inputs = outputs = 0
+    for p, (part, stays) in enumerate(zip(parts, stay, strict=True)):
+        tiles = numbers[p, TILES]
+        numbers[p, FORM], numbers[p, SQUARE], numbers[p, STAY] = part.form, part.square or square, stays
+        numbers[p + 1] = numbers[p]
+        numbers[p + 1, [TAP, OUTPUT, TILES, SUMS]] += len(part.offsets), len(part.outputs), part.size, part.kept
+        for block in range(part.output_blocks):
+            blocks.append((inputs, len(part.inputs), outputs + OUTPUTS * block, tiles + block * part.block_size))
+        inputs, outputs = inputs + len(part.inputs), outputs + len(part.first_weights)
+    size = int(numbers[-1, TILES])
+    return (Parts(numbers, *(np.concatenate([getattr(part, name) for part in parts])
+                             for name in ("offsets", "tap_rows", "outputs")), size),
+            Weights(np.array(blocks, np.int64).reshape(-1, 4), np.concatenate([part.inputs for part in parts]),
+                    np.concatenate([part.first_weights for part in parts]), size))

@@ -12,21 +12,23 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.blocked import BLOCK, Blocked
 from tinyseg.kernels.cpu import matrix_unit_weight, workspace
-from tinyseg.kernels.cpu.blocked import empty, flat_lines, largest_of
+from tinyseg.kernels.cpu.blocked import empty, flat_lines
 from tinyseg.kernels.cpu.matrix_unit import (
     Packed,
-    Target,
     compute,
     extended,
     extensions,
     find_plan,
+    finish,
     pack_weights,
+    tables,
+    target_of,
 )
+from tinyseg.kernels.cpu.matrix_unit_bands import Grid, convolve_lines, memory_of
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.matrix_unit_pack import Source
 from tinyseg.kernels.cpu.matrix_unit_plan import Correlation, correlation
-from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.threads import num_threads, team
 from tinyseg.kernels.registry import as_it_lies
 from tinyseg.precision import get_float32_matmul_precision, permits
 
@@ -101,10 +103,15 @@ class _Plan:
         while images * bands % threads and bands < c.grid[0]:
             bands += 1
         self.rows = -(-c.grid[0] // bands)
-        self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else 1
+        self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else LINE
+        for part in self.parts:
+            part.kept = part.sums(self.rows * self.pitch) if len(blocks) > 2 else 0
+        self.tables, self.weights = tables(self.parts, [4 * part.size <= _CACHED for part in self.parts],
+                                           square=c.stride != (1, 1))
 
     def sums(self, positions: int) -> int:
-        return max(part.sums(positions) for part in self.parts)
+        """Elements that keep those of so many positions."""
+        return sum(part.sums(positions) for part in self.parts)
 
 
 def _positions_pitch(c: Correlation) -> int:
@@ -132,31 +139,25 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
     tiles, largest_weight = pack_weights(plan, weight)
     if not representable(x.largest, largest_weight):
         return False
-    target = Target(y, c.step, bias, relu)
-    parts = [(*flat_lines(x, part), part.shape[1]) for part in x.parts]
-    if len(parts) % 2:
-        parts.append((*parts[-1][:2], 0))
-    pairs = list(zip(parts[::2], parts[1::2], strict=True))
-    lie = parts[0][1]                                # the same for all, but for the images
+    flat, target = target_of(y, c.step, bias, relu)
+    places = [(*flat_lines(x, part), part.shape[1]) for part in x.parts]
+    if len(places) % 2:
+        places.append((*places[-1][:2], 0))
+    lie = places[0][1]                               # the same for all, but for the images
     source = Source(*c.size, c.stride[0], 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None])
-    all_blocks = sum(part.shape[1] for part in x.parts)
+    blocks = sum(part.shape[1] for part in x.parts)
+    grid = Grid(*c.grid, plan.rows, plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, blocks, blocks, 0)
+    bands = x.shape[0] * -(-c.grid[0] // plan.rows)
+    members = team(bands)
+    memory = memory_of(members.size, 0, 0, 0)
+    at_once = bands if len(places) == 2 else members.size            # bands whose sums wait for further parts
+    sums = workspace.empty((members.size, plan.kept))
 
-    def work(item: tuple[int, int]) -> np.float32:
-        image, row = item
-        rows, result, place = min(plan.rows, c.grid[0] - row), target.result(image), 0
-        scratch, sums = workspace.empty(SCRATCH), workspace.empty(plan.kept)
-        for part in plan.parts:
-            stay, block, result = 4 * part.size <= _CACHED, 0, result._replace(outputs=part.result, form=part.form)
-            for (lines, lie, here), (others, other, more) in pairs:
-                start = image * lie.image + lie.first + row * c.stride[0] * lie.pitch
-                shift = image * (other.image - lie.image) - here * source.block
-                band = Band(row, rows, c.grid[1], plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, block,
-                            here + more, here, shift, all_blocks, stay, part.square or c.stride != (1, 1))
-                largest.append(multiply(lines, others, source, tiles, place, part.offsets + start, part.tap_rows, sums,
-                                        band, target.flat, result, scratch))
-                block += here + more
-            place += part.size
-
-    largest: list[np.float32] = []
-    in_parallel(work, [(image, row) for image in range(x.shape[0]) for row in range(0, c.grid[0], plan.rows)])
-    return target.finish(largest_of(largest))
+    for first in range(0, bands, at_once):
+        done = 0
+        for (lines, lie, here), (others, other, more) in zip(places[::2], places[1::2], strict=True):
+            convolve_lines(members, (first, min(at_once, bands - first)), lines, (lie.first, lie.image), others,
+                           (other.first, other.image), (done, here, more), source, grid, plan.tables, tiles, sums, flat,
+                           target, memory)
+            done += here + more
+    return finish(y, memory.peaks.max())

@@ -9,10 +9,11 @@ import numpy as np
 
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
-from tinyseg.kernels.cpu.vector import load, magnitude, peak, splat, store
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
 
-__all__ = ["TILE", "Source", "clear_rows", "copy_rows", "pack_patches", "pack_planes", "pack_rows",
-           "pack_tiles"]
+__all__ = ["TILE", "Source", "Weights", "clear_rows", "copy_rows", "pack_patches", "pack_planes", "pack_rows",
+           "pack_weights"]
 
 TILE = LINE * LINE                                   # elements
 
@@ -41,19 +42,46 @@ class Source(NamedTuple):
     columns: np.ndarray
 
 
+class Weights(NamedTuple):
+    """What becomes of a weight, for one group.
+
+    blocks    for each 16 outputs a row: the first of `inputs` and how many, the first of `outputs`, and where their
+              tiles begin
+    inputs    which weight belongs to an input, counted from an output's first; negative: zeros
+    outputs   which weight is an output's first
+    size      elements of all tiles
+    """
+
+    blocks: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+    size: int
+
+
 @jit
-def pack_tiles(tiles, place, below, weight, start, outputs, output, inputs):
-    """The tiles of one block of outputs: one for each 32 numbers of `inputs`.  Returns the largest magnitude."""
-    largest = splat(0)
-    size = 2 * TILE if below else TILE
-    for k in range(len(inputs) // 32):
-        largest = pack_tile(tiles, place + k * size, below, weight, start, outputs, output, inputs, 32 * k, largest)
-    return peak(largest)
+def pack_weights(team, tiles, below, weight, groups, table, peaks):
+    """Tiles of all blocks of all groups; the lower halves of numbers `below` elements later, unless that is 0.
+
+    To `peaks` the largest magnitudes, for each block.
+    """
+    share(team, groups * len(table.blocks), _pack_block, (tiles, below, weight, groups, table, peaks))
+
+
+@jit
+def _pack_block(item, member, tiles, below, weight, groups, table, peaks):
+    """One tile for each 32 inputs."""
+    group, block = item // len(table.blocks), item % len(table.blocks)
+    first, count, output, place = table.blocks[block]
+    largest, size, place = splat(0), 2 * TILE if below else TILE, place + group * table.size
+    for k in range(0, count, 32):
+        largest = pack_tile(tiles, place + k // 32 * size, below, weight, group * (len(weight) // groups),
+                            table.outputs, output, table.inputs, first + k, largest)
+    store(peaks, (item, 0), largest)
 
 
 @jit
 def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scratch):
-    """Blocks of 32 channels of the rows of x that `count` rows of a plane want.  Returns the largest magnitude.
+    """Blocks of 32 channels of the rows of x that `count` rows of a plane want.  Returns the largest magnitudes.
 
     channels    where each channel begins in the image
     """
@@ -91,7 +119,7 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
                 if w == width:
                     w, h = 0, h + 1
                     plane_row = _plane_row(source, h, row, count)
-    return peak(largest)
+    return largest
 
 
 @jit
@@ -174,4 +202,4 @@ def pack_patches(lines, block, below, blocks, planes, steps, positions):
         for position in range(0, positions, LINE):
             place = b * block + LINE * position
             largest = magnitude(largest, _pack(lines, place, below, planes, position, steps, 32 * b))
-    return peak(largest)
+    return largest

@@ -19,7 +19,6 @@ from tinyseg.kernels.cpu.vector import (
     load_part,
     magnitude,
     maximum,
-    peak,
     prefetch,
     scatter,
     splat,
@@ -29,13 +28,61 @@ from tinyseg.kernels.cpu.vector import (
     words,
 )
 
-__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "Band", "Result", "multiply"]
+__all__ = ["DIRECT", "FORM", "LINES", "OUTPUT", "SCATTERED", "SCRATCH", "SQUARE", "STAY", "SUMS", "TAP", "TILES",
+           "Band", "Images", "Parts", "multiply"]
 
 STRETCH = 384                                        # positions whose sums are written together, in long runs
 _ORDERED = 6 * TILE                                  # where they wait, after the accumulators
 SCRATCH = _ORDERED + 2 * LINE * STRETCH + LINE
 AHEAD = 4 * TILE                                     # weights are fetched so much before they are needed
-DIRECT, SCATTERED, LINES = 0, -1, -2                 # see `Result.form`
+DIRECT, SCATTERED, LINES = 0, -1, -2                 # see `Result`
+TAP, OUTPUT, TILES, SUMS, FORM, SQUARE, STAY = range(7)              # see `Parts`
+
+
+class Parts(NamedTuple):
+    """The parts of a correlation: tables that follow one another.
+
+    numbers     for each part, and once more after the last:
+                TAP, OUTPUT    its first
+                TILES, SUMS    where its own begin
+                FORM           see `Result`
+                SQUARE         2 x 2 accumulators, tiles by blocks of outputs; else 6 x 1
+                STAY           do the weights fit the cache?  Then positions outside, else outputs outside
+    offsets     for each tap, elements from a position to what it reads
+    tap_rows    for each tap, the row of x that it reads at the positions of row 0
+    outputs     (M, 4), see `matrix_unit_plan.Part`
+    size        elements of the tiles of all parts
+    """
+
+    numbers: np.ndarray
+    offsets: np.ndarray
+    tap_rows: np.ndarray
+    outputs: np.ndarray
+    size: int
+
+
+class Images(NamedTuple):
+    """y, and what becomes of sums.
+
+    first, image    where the first image or group of it starts, and from one to the next
+    height, width   of an image
+    step            rows and columns of y from a position to the next
+    bias            (groups, channels)
+    relu            cut off below 0?
+    row, block, below    for lines, in elements: from a row to the next, to the next block of channels, and to the lower
+                         halves, 0 where there are none
+    """
+
+    first: int
+    image: int
+    height: int
+    width: int
+    step: tuple[int, int]
+    bias: np.ndarray
+    relu: bool
+    row: int
+    block: int
+    below: int
 
 
 class Band(NamedTuple):
@@ -49,8 +96,7 @@ class Band(NamedTuple):
     here, shift        how many of them lie in the first of two arrays of lines, and how much further in the other a
                        position is
     all_blocks         of the weights
-    weights_stay       do the weights fit the cache?  Then positions outside, else outputs outside
-    square             2 x 2 accumulators, tiles by blocks of outputs; else 6 x 1
+    start              where position 0 lies in the first array
     """
 
     row: int
@@ -64,22 +110,17 @@ class Band(NamedTuple):
     here: int
     shift: int
     all_blocks: int
-    weights_stay: bool
-    square: bool
+    start: int
 
 
 class Result(NamedTuple):
-    """y, one image or group of it, and what becomes of sums.
+    """One image or group of y, and one part.
 
-    start, height, width   of the image
-    step                   rows and columns of y from a position to the next
-    outputs                (4, M), see `Part`
-    form                   k > 0: the columns of k consecutive outputs come between one another;
-                           DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything;
-                           LINES: y is no NCHW array but lines of 32 channels, which are 32 consecutive outputs
-    bias, relu             for each channel; cut off below 0?
-    row, block, below      for LINES, in elements: from a row to the next, to the next block of channels, and to the
-                           lower halves, 0 where there are none
+    outputs    (M, 4), see `matrix_unit_plan.Part`
+    form       k > 0: the columns of k consecutive outputs come between one another;
+               DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything;
+               LINES: y is no NCHW array but lines of 32 channels, which are 32 consecutive outputs
+    The rest is as in `Images`.
     """
 
     start: int
@@ -90,46 +131,58 @@ class Result(NamedTuple):
     form: int
     bias: np.ndarray
     relu: bool
-    row: int = 0
-    block: int = 0
-    below: int = 0
+    row: int
+    block: int
+    below: int
 
 
 # ---- multiplying ---------------------------------------------------------------------------------------------------
 
 @jit
-def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, y, result, scratch):
+def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images, image, scratch, largest):
     """Multiply a band of lines by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
-    Returns the largest magnitude written, if the result are lines.
+    Returns the largest magnitudes written if the result are lines, a vector, from those so far.
 
     lines, others    two arrays of them; `band` says which blocks of channels lie where
-    offsets     elements from a position to what each tap reads
-    tap_rows    the row of x that each tap reads at the positions of row 0
     """
     begin_tiles()
-    largest = splat(0)
-    across, along = (2, 2) if band.square else (1, 6)
+    start, bias = images.first + image * images.image, images.bias[image % len(images.bias)]
+    for p in range(len(parts.numbers) - 1):
+        part, following = parts.numbers[p], parts.numbers[p + 1]
+        result = Result(start, images.height, images.width, images.step, parts.outputs[part[OUTPUT]:following[OUTPUT]],
+                        part[FORM], bias, images.relu, images.row, images.block, images.below)
+        largest = _multiply_part(lines, others, source, tiles, weights + part[TILES],
+                                 parts.offsets[part[TAP]:following[TAP]], parts.tap_rows[part[TAP]:following[TAP]],
+                                 sums[part[SUMS]:], band, part[SQUARE] == 1, part[STAY] == 1, y, result, scratch,
+                                 largest)
+    end_tiles()
+    return largest
+
+
+@jit
+def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, square, stay, y, result,
+                   scratch, largest):
+    across, along = (2, 2) if square else (1, 6)
     positions = band.rows * band.pitch
     stretches = -(-positions // STRETCH)
-    outputs = -(-result.outputs.shape[1] // (across * LINE))
+    outputs = -(-len(result.outputs) // (across * LINE))
     finished = band.block + band.blocks == band.all_blocks
     for turn in range(stretches * outputs):
-        stretch, output = (turn // outputs, turn % outputs) if band.weights_stay else (turn % stretches,
-                                                                                       turn // stretches)
+        stretch, output = (turn // outputs, turn % outputs) if stay else (turn % stretches, turn // stretches)
         begin, end = stretch * STRETCH, min(positions, (stretch + 1) * STRETCH)
         for position in range(begin, end, along * LINE):
             first, last = _taps(tap_rows, band.row + position // band.pitch,
                                 band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
             kept = (output * stretches * STRETCH + position) * across * LINE
-            if band.square:
-                line = _line(band, position)
+            line = _line(band, position)
+            if square:
                 other = _line(band, position + LINE) if position + LINE < positions else line
                 _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band, 2 * output,
-                            min(2 * output + 1, (result.outputs.shape[1] - 1) // LINE), sums, kept, scratch)
+                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, scratch)
             else:
-                _six_by_one(lines, others, LINE * position, source, tiles, weights, offsets, first, last, band, output,
-                            sums, kept, scratch)
+                _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept,
+                            scratch)
             if finished and result.form == LINES:
                 largest = _write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
                                        band, y, result, largest)
@@ -138,16 +191,15 @@ def multiply(lines, others, source, tiles, weights, offsets, tap_rows, sums, ban
         if finished and result.form != LINES:
             for k in range(across):
                 _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
-    end_tiles()
-    return peak(largest)
+    return largest
 
 
 @jit
 def _line(band, position):
     """Where the line of a position begins, for a tap and a block without distance."""
     if band.step == LINE:
-        return LINE * position
-    return position // band.pitch * band.row_step + position % band.pitch * band.step
+        return band.start + LINE * position
+    return band.start + position // band.pitch * band.row_step + position % band.pitch * band.step
 
 
 @jit
@@ -384,7 +436,7 @@ def _lay_down(scratch, position, across, along, form):
 @jit
 def _write(scratch, k, begin, end, output, band, y, result):
     """Write the sums of 16 outputs at positions `begin` .. `end` - 1, the k-th of the blocks laid down."""
-    count = min(LINE, result.outputs.shape[1] - output)
+    count = min(LINE, len(result.outputs) - output)
     position = begin
     while position < end:
         i, j = position // band.pitch, position % band.pitch
@@ -411,9 +463,9 @@ def _write(scratch, k, begin, end, output, band, y, result):
 @jit
 def _write_run(scratch, place, count, i, j, output, y, result):
     """Write `count` neighbouring sums to y from position (i, j) on, as far as they lie inside."""
-    channel = result.outputs[1, output]
-    h = i * result.step[0] + result.outputs[2, output]
-    w = j * result.step[1] + result.outputs[3, output]
+    channel = result.outputs[output, 1]
+    h = i * result.step[0] + result.outputs[output, 2]
+    w = j * result.step[1] + result.outputs[output, 3]
     step = result.step[1] if result.form == SCATTERED else 1
     if not 0 <= h < result.height:
         return
@@ -438,15 +490,15 @@ def _write_lines(scratch, begin, end, output, band, y, result, largest):
 
     The sums lie in scratch as `_two_by_two` leaves them: a row of 16 for each position, the other 16 two tiles later.
     """
-    channel = result.outputs[1, output]
+    channel = result.outputs[output, 1]
     base = result.start + channel // (2 * LINE) * result.block
     low, high, zero = load(result.bias, channel), load(result.bias, channel + LINE), splat(0)
     position = begin
     while position < end:
         i, j = position // band.pitch, position % band.pitch
         run = min(end - position, band.pitch - j)
-        h = (band.row + i) * result.step[0] + result.outputs[2, output]
-        w, step = j * result.step[1] + result.outputs[3, output], result.step[1]
+        h = (band.row + i) * result.step[0] + result.outputs[output, 2]
+        w, step = j * result.step[1] + result.outputs[output, 3], result.step[1]
         first, last = max(0, -(w // step)), min(run, band.positions - j, (result.width - 1 - w) // step + 1)
         if not 0 <= h < result.height:
             last = first

@@ -188,9 +188,9 @@ class _OneBlasThread:
                 self._limit.__exit__(None, None, None)
 
 
-def team() -> Team:
-    """For the kernels that share their loops."""
-    size = num_threads()
+def team(items: int = 1 << 62) -> Team:
+    """For a kernel that shares a loop over so many items, or more."""
+    size = max(1, min(num_threads(), items))
     if size > 1:
         _helpers.rouse(size - 1)
     return Team(_helpers.board, size)
