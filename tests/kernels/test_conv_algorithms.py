@@ -98,5 +98,5 @@ def test_the_number_of_threads_does_not_matter(algorithm, operands):
     with threads(1):
         expected = all_three(*operands, algorithm)
     for n in range(2, min(4, numba.config.NUMBA_NUM_THREADS) + 1):
-        with threads(n), mock.patch("tinyseg.kernels.cpu.share._WORTH_A_THREAD", 1):
+        with threads(n):
             assert same(all_three(*operands, algorithm), expected)

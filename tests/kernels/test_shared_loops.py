@@ -1,4 +1,4 @@
-"""Pooling, resampling, normalisation and cross-entropy kernels: compiled or not, on one thread or several."""
+"""Kernels whose loops threads share: compiled or not, on one thread or several."""
 
 import numba
 import numpy as np
@@ -6,10 +6,24 @@ import pytest
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels import axis
-from tinyseg.kernels.cpu import avg_pool, cross_entropy, elementwise, normalize, optimize, pool, resample, softmax
+from tinyseg.kernels.cpu import (
+    avg_pool,
+    cross_entropy,
+    depthwise,
+    depthwise_axis,
+    diagonal,
+    elementwise,
+    matrix,
+    normalize,
+    optimize,
+    pool,
+    resample,
+    softmax,
+)
 from tinyseg.kernels.registry import run
 
-MODULES = [avg_pool, cross_entropy, elementwise, normalize, pool, resample, softmax]
+MODULES = [avg_pool, cross_entropy, depthwise, depthwise_axis, diagonal, elementwise, matrix, normalize, pool, resample,
+           softmax]
 
 
 def results(n, c, size, dtype):
@@ -35,6 +49,17 @@ def results(n, c, size, dtype):
     y = run("relu", x)
     found += [y, run("relu_grad", grad, y), run("affine", x, centre, weight, bias, False), run("channel_sums", x),
               *run("channel_products", grad, x, centre), run("concatenate", 1, x, y, grad), run("copy", x[:, 1:])]
+
+    kernels, few = rng.standard_normal((c, 1, 3, 3)).astype(dtype), x[:, :2, ::4, ::4]
+    for stride in (1, 2) if dtype == "float32" else ():
+        geometry = ConvGeometry.convolution((size, size), 3, stride, 1, groups=c)
+        back = grad[:, :, :geometry.output_size[0], :geometry.output_size[1]].copy()
+        found += [depthwise.conv2d(x, kernels, geometry), depthwise.conv2d_input_grad(back, kernels, geometry),
+                  depthwise.conv2d_weight_grad(back, x, geometry)]
+    if dtype == "float32":
+        diagonals = np.where(np.eye(c, dtype=bool)[..., None, None], kernels, np.float32(0))
+        found.append(diagonal.conv2d(x, diagonals, ConvGeometry.convolution((size, size), 3, padding=1)))
+    found.append(matrix.conv2d(few, np.repeat(kernels[..., :2, :2], 2, 1), ConvGeometry.convolution(few.shape[2:], (2, 2), 2)))
 
     logits = x.reshape(n, c, -1)
     target = rng.integers(-1, c, (n, size * size))

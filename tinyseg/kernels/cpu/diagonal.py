@@ -10,7 +10,8 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import depthwise
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, load_part, magnitude, splat, store
 
 __all__ = ["conv2d", "conv2d_input_grad"]
@@ -57,12 +58,17 @@ def _finite(array: np.ndarray) -> bool:
     """Is there no inf or nan?"""
     pieces = -(-array.size // _PIECE)
     largest = np.zeros((pieces, LANES), np.float32)
-    share(_largest, pieces, array.size, array.reshape(-1), largest)
+    _largest(team(), array.reshape(-1), largest)
     return bool(np.isfinite(largest).all())
 
 
 @jit
-def _largest(first, last, numbers, largest):
+def _largest(team, numbers, largest):
+    share_range(team, len(largest), len(numbers), _largest_of_pieces, (numbers, largest))
+
+
+@jit
+def _largest_of_pieces(first, last, numbers, largest):
     """largest[k] becomes the magnitudes that no number of piece k exceeds; nan counts as more than inf."""
     for k in range(first, last):
         top = splat(0)

@@ -14,7 +14,8 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.errors import ArgumentError
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 
 __all__ = ["SparseMatrix", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "kernel_matrix"]
 
@@ -33,8 +34,7 @@ class SparseMatrix:
     def __matmul__(self, x: np.ndarray) -> np.ndarray:
         """(rows, columns) · (N, columns) -> (N, rows): the product with each of N vectors."""
         y = np.empty((len(x), self.shape[0]), x.dtype)
-        share(_product, len(self.indptr) - 1, len(self.values) * len(x), self.indptr, self.indices, self.values,
-              np.ascontiguousarray(x), y)
+        _product(team(), self.indptr, self.indices, self.values, np.ascontiguousarray(x), y)
         return y
 
     @property
@@ -127,7 +127,12 @@ def _one_channel(geometry: ConvGeometry) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 @jit
-def _product(first, last, indptr, indices, values, x, y):
+def _product(team, indptr, indices, values, x, y):
+    share_range(team, len(indptr) - 1, len(values) * len(x), _product_rows, (indptr, indices, values, x, y))
+
+
+@jit
+def _product_rows(first, last, indptr, indices, values, x, y):
     for r in range(first, last):
         for n in range(len(x)):
             total = 0.0

@@ -4,7 +4,8 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, deinterleave, interleave, load_part, store_part
 from tinyseg.kernels.cpu.vector_math import put, ramp, where_equal, where_larger
 from tinyseg.kernels.cpu.workspace import empty, past_cache, zeros
@@ -20,11 +21,10 @@ def max_pool2d(x: np.ndarray, geometry: ConvGeometry) -> tuple[np.ndarray, np.nd
     y, indices = empty(shape, x.dtype), empty(shape, np.int32)
     results = y.reshape(len(planes), *geometry.output_size), indices.reshape(len(planes), *geometry.output_size)
     if _is_halving(geometry) and x.dtype == np.float32:
-        share(_halve, len(planes), x.size, planes, results[0], results[1].view(np.float32))
+        _halve(team(), planes, results[0], results[1].view(np.float32))
     else:
         (top, _), (left, _) = geometry.padding
-        share(_max_pool, y.size // geometry.output_size[1], x.size, planes, *geometry.kernel_size, *geometry.stride,
-              top, left, *geometry.dilation, *results)
+        _max_pool(team(), planes, *geometry.kernel_size, *geometry.stride, top, left, *geometry.dilation, *results)
     return y, indices
 
 
@@ -33,14 +33,15 @@ def max_pool2d_grad(grad: np.ndarray, indices: np.ndarray, geometry: ConvGeometr
     shape, planes = (*grad.shape[:2], *geometry.input_size), grad.shape[0] * grad.shape[1]
     if _is_halving(geometry) and grad.dtype == np.float32:
         dx = empty(shape)
-        share(_halve_grad, planes, dx.size, grad.reshape(planes, *geometry.output_size),
-              indices.astype(np.int32, copy=False).view(np.float32).reshape(planes, *geometry.output_size),
-              dx.reshape(planes, *geometry.input_size), past_cache(dx) and geometry.input_size[1] % (2 * LANES) == 0)
+        _halve_grad(team(), grad.reshape(planes, *geometry.output_size),
+                    indices.astype(np.int32, copy=False).view(np.float32).reshape(planes, *geometry.output_size),
+                    dx.reshape(planes, *geometry.input_size),
+                    past_cache(dx) and geometry.input_size[1] % (2 * LANES) == 0)
         return dx
     dx = zeros(shape, grad.dtype)
     cells = geometry.output_size[0] * geometry.output_size[1]
-    share(_scatter, planes, grad.size, grad.reshape(planes, cells), indices.reshape(planes, cells),
-          dx.reshape(planes, geometry.input_size[0] * geometry.input_size[1]))
+    _scatter(team(), grad.reshape(planes, cells), indices.reshape(planes, cells),
+             dx.reshape(planes, geometry.input_size[0] * geometry.input_size[1]))
     return dx
 
 
@@ -51,7 +52,14 @@ def _is_halving(geometry: ConvGeometry) -> bool:
 
 
 @jit
-def _max_pool(begin, end, x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y, indices):
+def _max_pool(team, x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y, indices):
+    share_range(team, y.shape[0] * y.shape[1], x.size, _max_pool_rows,
+                (x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y, indices))
+
+
+@jit
+def _max_pool_rows(begin, end, x, kernel_h, kernel_w, stride_h, stride_w, top, left, dilation_h, dilation_w, y,
+                   indices):
     _, out_height, out_width = y.shape
     _, height, width = x.shape
     for t in range(begin, end):
@@ -76,14 +84,24 @@ def _max_pool(begin, end, x, kernel_h, kernel_w, stride_h, stride_w, top, left, 
 
 
 @jit
-def _scatter(first, last, grad, indices, dx):
+def _scatter(team, grad, indices, dx):
+    share_range(team, len(grad), grad.size, _scatter_planes, (grad, indices, dx))
+
+
+@jit
+def _scatter_planes(first, last, grad, indices, dx):
     for p in range(first, last):
         for j in range(grad.shape[1]):
             dx[p, indices[p, j]] += grad[p, j]
 
 
 @jit
-def _halve(first, last, x, y, indices):
+def _halve(team, x, y, indices):
+    share_range(team, len(x), x.size, _halve_planes, (x, y, indices))
+
+
+@jit
+def _halve_planes(first, last, x, y, indices):
     _, rows, columns = y.shape
     width = x.shape[2]
     for p in range(first, last):
@@ -111,7 +129,12 @@ def _even_and_odd(x, p, h, w, count):
 
 
 @jit
-def _halve_grad(first, last, grad, indices, dx, past):
+def _halve_grad(team, grad, indices, dx, past):
+    share_range(team, len(dx), dx.size, _halve_grad_planes, (grad, indices, dx, past))
+
+
+@jit
+def _halve_grad_planes(first, last, grad, indices, dx, past):
     _, rows, columns = grad.shape
     width = dx.shape[2]
     for p in range(first, last):
