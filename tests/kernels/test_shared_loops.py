@@ -59,7 +59,8 @@ def results(n, c, size, dtype):
     if dtype == "float32":
         diagonals = np.where(np.eye(c, dtype=bool)[..., None, None], kernels, np.float32(0))
         found.append(diagonal.conv2d(x, diagonals, ConvGeometry.convolution((size, size), 3, padding=1)))
-    found.append(matrix.conv2d(few, np.repeat(kernels[..., :2, :2], 2, 1), ConvGeometry.convolution(few.shape[2:], (2, 2), 2)))
+    geometry = ConvGeometry.convolution(few.shape[2:], 2, stride=2)
+    found.append(matrix.conv2d(few, np.repeat(kernels[..., :2, :2], 2, axis=1), geometry))
 
     logits = x.reshape(n, c, -1)
     target = rng.integers(-1, c, (n, size * size))

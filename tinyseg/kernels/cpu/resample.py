@@ -4,25 +4,38 @@ import numpy as np
 
 from tinyseg.jit import jit
 from tinyseg.kernels.axis import AxisMap
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
+from tinyseg.kernels.cpu.workspace import ALIGNMENT, empty
+
+_TURN = 1 << 13                                      # elements that a thread takes at a time, at least
 
 
 def resample2d(x: np.ndarray, rows: AxisMap, columns: AxisMap) -> np.ndarray:
     """y = R · x · Cᵀ on each plane.  x (..., H, W) -> (..., H', W')."""
     planes = x.reshape(-1, *x.shape[-2:])
-    y = np.empty((len(planes), rows.outputs, columns.outputs), x.dtype)
-    share(_resample, len(y) * rows.outputs, max(x.size, y.size), planes,
-          rows.start, rows.source, rows.weight.astype(x.dtype),
-          columns.start, columns.source, columns.weight.astype(x.dtype), y)
+    y = empty((len(planes), rows.outputs, columns.outputs), x.dtype)
+    threads = team()
+    turns = max(1, min(4 * threads.size, max(x.size, y.size) // _TURN))
+    lines = np.empty((threads.size, x.shape[-1] + ALIGNMENT), x.dtype)   # so far apart that no two threads write to one
+    _resample(threads, turns, planes, rows.start, rows.source, rows.weight.astype(x.dtype),
+              columns.start, columns.source, columns.weight.astype(x.dtype), lines, y)
     return y.reshape(*x.shape[:-2], *y.shape[-2:])
 
 
-@jit(allocates=True)
-def _resample(first, last, x, row_start, row, row_weight, column_start, column, column_weight, y):
-    _, height, width = y.shape
-    for t in range(first, last):
+@jit
+def _resample(team, turns, x, row_start, row, row_weight, column_start, column, column_weight, lines, y):
+    share(team, turns, _resample_rows,
+          (turns, x, row_start, row, row_weight, column_start, column, column_weight, lines, y))
+
+
+@jit
+def _resample_rows(turn, member, turns, x, row_start, row, row_weight, column_start, column, column_weight, lines, y):
+    planes, height, width = y.shape
+    line = lines[member, :x.shape[2]]                # the mixture of input rows that output row i is made of
+    for t in range(turn * planes * height // turns, (turn + 1) * planes * height // turns):
         p, i = t // height, t % height
-        line = np.zeros(x.shape[2], x.dtype)         # the mixture of input rows that output row i is made of
+        line[:] = 0
         for a in range(row_start[i], row_start[i + 1]):
             source, weight = x[p, row[a]], row_weight[a]
             for j in range(x.shape[2]):
