@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share, share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, load, load_part, maximum, splat, store_part
 from tinyseg.kernels.cpu.vector_math import exp, put, ramp, where_equal, where_positive
 from tinyseg.kernels.cpu.workspace import empty_like, past_cache
@@ -23,8 +24,8 @@ def cross_entropy(x: np.ndarray, target: np.ndarray, class_weight: np.ndarray, p
     """As `cross_entropy_definition.cross_entropy`."""
     largest, total, loss, weight = (np.empty(target.shape, x.dtype) for _ in range(4))
     stray = np.zeros(1, bool)
-    share(_cross_entropy, _blocks(x), x.size, x, target, class_weight, pixel_weight, smoothing, ignore, largest, total,
-          loss, weight, stray)
+    _cross_entropy(team(), x, target, class_weight, pixel_weight, smoothing, ignore, largest, total, loss, weight,
+                   stray)
     if not stray[0]:
         return loss, weight, largest, total, None
     wrong = (target != ignore) & ((target < 0) | (target >= x.shape[1]))
@@ -34,14 +35,16 @@ def cross_entropy(x: np.ndarray, target: np.ndarray, class_weight: np.ndarray, p
 def cross_entropy_grad(x: np.ndarray, largest: np.ndarray, total: np.ndarray, target: np.ndarray,
                        class_weight: np.ndarray, scale: np.ndarray, smoothing: float, ignore: int) -> np.ndarray:
     """As `cross_entropy_definition.cross_entropy_grad`."""
-    dx = empty_like(x)
-    share(_cross_entropy_grad, _blocks(x), x.size, x, largest, total, target, class_weight, scale, smoothing, ignore,
-          dx, past_cache(dx))
+    dx, threads = empty_like(x), team()
+    found, labels = np.zeros((threads.size, 4, _BLOCK), np.float32), np.zeros((threads.size, _BLOCK), np.int32)
+    _cross_entropy_grad(threads, x, largest, total, target, class_weight, scale, smoothing, ignore, found, labels, dx,
+                        past_cache(dx))
     return dx
 
 
-def _blocks(x: np.ndarray) -> int:
-    return len(x) * -(-x.shape[2] // _BLOCK)
+@jit
+def _blocks(x):
+    return x.shape[0] * ((x.shape[2] + _BLOCK - 1) // _BLOCK)
 
 
 @jit
@@ -53,8 +56,14 @@ def _place(t, pixels):
 
 
 @jit
-def _cross_entropy(first, last, x, target, class_weight, pixel_weight, smoothing, ignore, largest, total, loss, weight,
-                   stray):
+def _cross_entropy(team, x, target, class_weight, pixel_weight, smoothing, ignore, largest, total, loss, weight, stray):
+    share_range(team, _blocks(x), x.size, _cross_entropy_blocks,
+                (x, target, class_weight, pixel_weight, smoothing, ignore, largest, total, loss, weight, stray))
+
+
+@jit
+def _cross_entropy_blocks(first, last, x, target, class_weight, pixel_weight, smoothing, ignore, largest, total, loss,
+                          weight, stray):
     _, classes, pixels = x.shape
     for t in range(first, last):
         a, start, end = _place(t, pixels)
@@ -94,33 +103,39 @@ def _normalizers(x, a, start, end, largest, total):
             store_part(total, (a, j), power, n)
 
 
-@jit(allocates=True)
-def _cross_entropy_grad(first, last, x, largest, total, target, class_weight, scale, smoothing, ignore, dx, past):
+@jit
+def _cross_entropy_grad(team, x, largest, total, target, class_weight, scale, smoothing, ignore, found, labels, dx,
+                        past):
+    everywhere = smoothing / x.shape[1] * class_weight.sum()
+    share(team, _blocks(x), _cross_entropy_grad_block,
+          (x, largest, total, target, class_weight, scale, smoothing, everywhere, ignore, found, labels, dx, past))
+
+
+@jit
+def _cross_entropy_grad_block(t, member, x, largest, total, target, class_weight, scale, smoothing, everywhere, ignore,
+                              found, labels, dx, past):
     _, classes, pixels = x.shape
-    everywhere = smoothing / classes * class_weight.sum()
+    a, start, end = _place(t, pixels)
     # Of each pixel: what multiplies exp(x - max x); what its class loses; its scale; whether it counts; its class.
-    factor, hit, scales, counts = (np.zeros(_BLOCK, np.float32), np.zeros(_BLOCK, np.float32),
-                                   np.zeros(_BLOCK, np.float32), np.zeros(_BLOCK, np.float32))
-    labels = np.zeros(_BLOCK, np.int32)
-    for t in range(first, last):
-        a, start, end = _place(t, pixels)
-        for j in range(start, end):
-            label, i = target[a, j], j - start
-            counts[i] = label != ignore
-            if label != ignore:
-                hit[i] = scale[a, j] * (1 - smoothing) * class_weight[label]
-                factor[i] = (hit[i] + scale[a, j] * everywhere) / total[a, j]
-                scales[i] = scale[a, j]
-                labels[i] = label
-        for c in range(classes):
-            this, spread = ramp(c, 0), splat(smoothing / classes * class_weight[c])
-            for j in range(start, end, LANES):
-                i, n = j - start, end - j
-                power = exp(load_part(x, (a, c, j), n) - load_part(largest, (a, j), n))
-                value = (load(factor, i) * power - spread * load(scales, i)
-                         - where_equal(load(labels.view(np.float32), i), this, load(hit, i)))
-                value = where_positive(load(counts, i), value)
-                if n >= LANES:
-                    put(dx, (a, c, j), value, past)
-                else:
-                    store_part(dx, (a, c, j), value, n)
+    factor, hit, scales, counts = found[member, 0], found[member, 1], found[member, 2], found[member, 3]
+    own = labels[member]
+    for j in range(start, end):
+        label, i = target[a, j], j - start
+        counts[i] = label != ignore
+        if label != ignore:
+            hit[i] = scale[a, j] * (1 - smoothing) * class_weight[label]
+            factor[i] = (hit[i] + scale[a, j] * everywhere) / total[a, j]
+            scales[i] = scale[a, j]
+            own[i] = label
+    for c in range(classes):
+        this, spread = ramp(c, 0), splat(smoothing / classes * class_weight[c])
+        for j in range(start, end, LANES):
+            i, n = j - start, end - j
+            power = exp(load_part(x, (a, c, j), n) - load_part(largest, (a, j), n))
+            value = (load(factor, i) * power - spread * load(scales, i)
+                     - where_equal(load(own.view(np.float32), i), this, load(hit, i)))
+            value = where_positive(load(counts, i), value)
+            if n >= LANES:
+                put(dx, (a, c, j), value, past)
+            else:
+                store_part(dx, (a, c, j), value, n)
