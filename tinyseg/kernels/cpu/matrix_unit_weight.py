@@ -8,7 +8,6 @@ N batch, C/O channels in/out, G groups.  The columns of the product are (channel
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -17,11 +16,11 @@ import numpy as np
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.kernels.blocked import Blocked
 from tinyseg.kernels.cpu import im2col, workspace
-from tinyseg.kernels.cpu.blocked import Lie, flat_lines, largest_of
+from tinyseg.kernels.cpu.blocked import Lie, flat_lines
 from tinyseg.kernels.cpu.matrix_unit_lines import representable
 from tinyseg.kernels.cpu.matrix_unit_weight_pack import CHANNELS, MIXED, PANEL, SOURCE, TAPS, Layer
-from tinyseg.kernels.cpu.matrix_unit_weight_product import accumulate, accumulate_rows, finish, pack_band
-from tinyseg.kernels.cpu.threads import in_parallel, num_threads
+from tinyseg.kernels.cpu.matrix_unit_weight_product import weight_grad
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.registry import plain
 
 __all__ = ["conv2d_weight_grad", "find_plan"]
@@ -30,7 +29,6 @@ L2_BYTES = 5 << 17                                  # of packed grad, or of pack
 L3_BYTES = 1 << 23                                  # of packed grad where that spares adding up sums in memory
 SUMS_BYTES = 1 << 20                                # up to which each thread has sums for all
 PIXELS = 4096                                       # in a band: a longer chain of float32 sums loses digits
-_NOTHING = np.empty(0, np.float32)
 
 
 def conv2d_weight_grad(grad: np.ndarray | Blocked, x: np.ndarray | Blocked, geometry: ConvGeometry,
@@ -55,53 +53,14 @@ def _fill(weight: np.ndarray, grad: np.ndarray | Blocked, x: np.ndarray | Blocke
 
     False where some number is too large or too small for the matrix unit.
     """
-    flat_grad, grad_lie = _flat(grad, grad.parts[0] if isinstance(grad, Blocked) else grad)
-    flat_x, x_lie = _flat(x, part)
-    plan = find_plan(geometry, len(part), grad.shape[1], x.shape[1], split, num_threads(), isinstance(grad, Blocked),
+    members = team()
+    plan = find_plan(geometry, len(part), grad.shape[1], x.shape[1], split, members.size, isinstance(grad, Blocked),
                      (first, part.shape[1]) if isinstance(x, Blocked) else None)
-    sums, flat = workspace.empty(plan.sums), weight.reshape(-1)
-    largest_grad, largest_x = [np.float32(0)], [np.float32(0)]
-
-    def share(item: tuple[int, int]) -> None:
-        """One thread's own pixels."""
-        (group, thread), tiles = item, workspace.empty(plan.layer.tiles)
-        of_grad, of_x = accumulate_rows(
-            flat_grad, grad_lie, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, *plan.rows[thread],
-            plan.cuts[0], sums[group, thread:thread + 1], tiles, *map(workspace.empty, plan.scratch))
-        largest_grad.append(of_grad)
-        largest_x.append(of_x)
-
-    def together(group: int, bands: list[tuple[int, int]]) -> None:
-        """All threads, each with columns of its own."""
-        tiles, outputs = workspace.empty(len(bands) * plan.layer.tiles), _shares(plan.tiles, len(plan.cuts))
-
-        def pack(item: tuple[int, tuple[int, int], tuple[int, int]]) -> None:
-            place, (first, last), some = item
-            largest_grad.append(pack_band(flat_grad, grad_lie, plan.layer, group, first, last - first, *some, tiles,
-                                          place * plan.layer.tiles, workspace.empty(plan.stage)))
-
-        def multiply(part: int) -> None:
-            cut = plan.cuts[part]
-            kept = sums[group, :, slice(part, part + 1) if plan.at_once else slice(*cut)]
-            largest_x.append(accumulate(
-                tiles, flat_x, x_lie, plan.layer, plan.panels, plan.sources, group, bands[0][0], bands[-1][1],
-                bands[0] == plan.bands[0], cut, kept, flat if bands[-1] == plan.bands[-1] else _NOTHING,
-                *map(workspace.empty, plan.scratch)))
-
-        in_parallel(pack, [(place, band, some) for place, band in enumerate(bands) for some in outputs])
-        in_parallel(multiply, range(len(plan.cuts)))
-
-    def write(number: int) -> None:
-        group, block = divmod(number, sums.shape[2])
-        finish(sums[group], block, plan.layer, plan.panels, group, block, flat, workspace.empty(plan.stage))
-
-    if len(plan.rows) == 1:
-        for group, begin in product(range(geometry.groups), range(0, len(plan.bands), plan.at_a_time)):
-            together(group, plan.bands[begin:begin + plan.at_a_time])
-    else:
-        in_parallel(share, product(range(geometry.groups), range(len(plan.rows))))
-        in_parallel(write, range(len(sums) * sums.shape[2]))
-    met = zip((largest_of(largest_grad), largest_of(largest_x)), (grad, x), strict=True)
+    largest = np.zeros((members.size, 2), np.float32)
+    weight_grad(members, *_flat(grad, grad.parts[0] if isinstance(grad, Blocked) else grad), *_flat(x, part),
+                plan.layer, plan.panels, plan.sources, workspace.empty(plan.sums), weight.reshape(-1), largest,
+                workspace.empty(plan.tiles), *(workspace.empty((members.size, size)) for size in plan.scratch))
+    met = zip(largest.max(0), (grad, x), strict=True)
     return representable(*(a.largest if isinstance(a, Blocked) else number for number, a in met))
 
 
@@ -113,33 +72,20 @@ def _flat(x: np.ndarray | Blocked, part: np.ndarray) -> tuple[np.ndarray, Lie]:
 
 
 class _Plan(NamedTuple):
-    """How one call is shared and laid out.
+    """How one call is laid out.
 
-    rows       (first, after the last) of each thread that has pixels of its own, counted through the batch; or of all,
-               who then have columns of their own, `cuts` of blocks, and share packed grad
-    bands      (first, after the last): as many rows of one image as are packed together
-    at_a_time  of the bands, where threads share them
-    at_once    are those all?
-    tiles      32 outputs each
-    sums       (G, threads that share pixels, blocks, outputs / 32, K_h, 3 panels, 32, 16)
+    sums       (G, threads that share pixels, blocks of columns, elements of a block); or, where threads share columns
+               and all of grad is packed at once, one block for each of them
+    tiles      (threads, or bands that are packed together; elements)
     scratch    sizes of packed, lines and stage
     """
 
     layer: Layer
     panels: np.ndarray
     sources: np.ndarray
-    rows: list[tuple[int, int]]
-    bands: list[tuple[int, int]]
-    cuts: list[tuple[int, int]]
-    at_a_time: int
-    at_once: bool
-    tiles: int
     sums: tuple[int, ...]
+    tiles: tuple[int, int]
     scratch: tuple[int, ...]
-
-    @property
-    def stage(self) -> int:
-        return self.scratch[-1]
 
 
 @lru_cache(256)
@@ -154,9 +100,9 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     panels, sources = (_columns(geometry, channels // groups, pitch) if x_lines is None
                        else (_line_columns(geometry, *x_lines), np.zeros(0, SOURCE)))
     blocks, tiles = -(-len(panels) // 3), -(-outputs // groups // 32)
-    block = tiles, geometry.kernel_size[0], 3, 32, 16                    # its sums
-    by_rows = 4 * blocks * prod(block) <= SUMS_BYTES or blocks * groups < threads
-    sharing, parts = (min(threads, batch * rows), 1) if by_rows else (1, min(threads, blocks))
+    block = tiles * geometry.kernel_size[0] * 3 * 32 * 16                # its sums
+    by_rows = 4 * blocks * block <= SUMS_BYTES or blocks * groups < threads
+    sharing = min(threads, batch * rows) if by_rows else 1
 
     reach = geometry.dilation[0] * (geometry.kernel_size[0] - 1) // geometry.stride[0]
     grad_row, x_row = tiles * 32 * pitch * line // 8, 3 * pitch // 2 * line * 4
@@ -165,27 +111,19 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     band = -(-rows // -(-rows // band))              # as many in each
     steps, lines = -(-band * pitch // 32), (band + reach) * pitch // 2 + 16
     packed = tiles * steps * (32 * line + 16)
-    layer = Layer(groups, outputs // groups, channels // groups, *geometry.input_size, rows, row, pitch,
+    layer = Layer(batch, groups, outputs // groups, channels // groups, *geometry.input_size, rows, row, pitch,
                   geometry.kernel_size, geometry.stride, geometry.near_padding, geometry.dilation,
                   geometry.kernel_size[0] == 3 and geometry.stride[0] == 1 and 8 * geometry.dilation[0] <= rows,
-                  line, band, steps, packed, lines * line)
+                  line, band, steps, lines * line)
 
-    bands = [(first, min(first + band, image + rows)) for image in range(0, batch * rows, rows)
-             for first in range(image, image + rows, band)]
-    at_a_time = max(1, L3_BYTES // (4 * packed))
-    at_once = sharing == 1 and len(bands) <= at_a_time
-    pixels = 0
+    bands, at_a_time, pixels = batch * -(-rows // band), max(1, L3_BYTES // (4 * packed)), 0
     if len(sources):
         used = sources[panels["source"]]
         pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
-    return _Plan(layer, panels, sources, _shares(batch * rows, sharing), bands, _shares(blocks, parts), at_a_time,
-                 at_once, tiles,
-                 (groups, sharing, parts if at_once else blocks, *block),
-                 (3 * layer.panel, (int(pixels) // 2 + 1) * line, max(3 * 512, band * pitch)))
-
-
-def _shares(count: int, parts: int) -> list[tuple[int, int]]:
-    return list(pairwise(count * t // parts for t in range(parts + 1)))
+    return _Plan(layer, panels, sources,
+                 (groups, sharing, min(threads, blocks) if sharing == 1 and bands <= at_a_time else blocks, block),
+                 (sharing if sharing > 1 else min(bands, at_a_time), packed),
+                 (3 * layer.panel, (int(pixels) // 2 + 1) * line, max(3 * 512, -(-band * pitch // 16) * 16)))
 
 
 def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,30 +16,27 @@ _SQUARE = LINE * LINE
 
 
 @jit
-def pack_grad_lines(grad, lie, layer, n, row, rows, first, last, tiles, place, stage):
+def pack_grad_lines(grad, lie, layer, n, row, rows, tile, tiles, stage):
     """As `pack_grad`, from lines that lie so; all outputs are of one group, and a multiple of 32."""
-    pixels, tile, start_of_tiles = rows * layer.pitch, 32 * layer.line + 16, place
-    for block in range(first, last):
-        start = n * lie.image + block * lie.block + lie.first + row * lie.pitch
-        place = start_of_tiles + block * layer.steps * tile
-        p = q = 0
-        for _ in range(0, pixels, 32):
-            for k in range(LINE):
-                for half in range(layer.line // LINE):
-                    at = start + p * lie.pitch + q * LINE + half * lie.below
-                    a = b = splat(0)
-                    if p < rows:
-                        a, b = load(grad, at), load(grad, at + LINE)     # right of an odd width is a line of zeros
-                    store(stage, 2 * half * _SQUARE + k * LINE, zip_first(a, b))
-                    store(stage, (2 * half + 1) * _SQUARE + k * LINE, zip_last(a, b))
-                q += 2
-                if q == layer.pitch:
-                    p, q = p + 1, 0
+    start = n * lie.image + tile * lie.block + lie.first + row * lie.pitch
+    place, p, q = tile * layer.steps * (32 * layer.line + 16), 0, 0
+    for _ in range(0, rows * layer.pitch, 32):
+        for k in range(LINE):
             for half in range(layer.line // LINE):
-                for last in range(2):
-                    store_rows(tiles, place + last * LINE * layer.line + half * LINE, layer.line,
-                               transpose(load_rows(stage, (2 * half + last) * _SQUARE, LINE, 16)))
-            place += tile
+                at = start + p * lie.pitch + q * LINE + half * lie.below
+                a = b = splat(0)
+                if p < rows:
+                    a, b = load(grad, at), load(grad, at + LINE)         # right of an odd width is a line of zeros
+                store(stage, 2 * half * _SQUARE + k * LINE, zip_first(a, b))
+                store(stage, (2 * half + 1) * _SQUARE + k * LINE, zip_last(a, b))
+            q += 2
+            if q == layer.pitch:
+                p, q = p + 1, 0
+        for half in range(layer.line // LINE):
+            for last in range(2):
+                store_rows(tiles, place + last * LINE * layer.line + half * LINE, layer.line,
+                           transpose(load_rows(stage, (2 * half + last) * _SQUARE, LINE, 16)))
+        place += 32 * layer.line + 16
 
 
 @jit

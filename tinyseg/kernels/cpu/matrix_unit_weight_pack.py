@@ -42,6 +42,7 @@ __all__ = ["CHANNELS", "PANEL", "SOURCE", "TAPS", "Layer", "fill", "pack_grad", 
 class Layer(NamedTuple):
     """Numbers of one convolution, as a kernel wants them."""
 
+    images: int
     groups: int
     outputs: int                                     # of a group; and so are the channels
     channels: int
@@ -58,7 +59,6 @@ class Layer(NamedTuple):
     line: int                                        # elements: 16 for each bf16 number that stands for a float32
     band: int                                        # rows of grad that are multiplied at a time
     steps: int                                       # of 32 pixels in a band
-    tiles: int                                       # elements, of a band
     panel: int                                       # elements
 
 
@@ -75,15 +75,14 @@ PANEL = np.dtype([("source", np.int64), ("shift", np.int64), ("place", np.int64,
 
 
 @jit
-def pack_grad(grad, layer, n, group, row, rows, first, last, tiles, place, stage):
-    """`rows` rows from `row` on, for 32 outputs of a group each from `first` to `last` - 1.  Returns their magnitudes.
+def pack_grad(grad, layer, n, group, row, rows, tile, tiles, stage):
+    """`rows` rows from `row` on, for 32 outputs of a group from 32 · `tile` on.  Returns their magnitudes.
 
-    tiles    (outputs / 32, steps, 32 outputs · line + 16): the 16 keep steps from sharing few places of the cache;
-             from tiles[place] on
+    tiles    (outputs / 32, steps, 32 outputs · line + 16): the 16 keep steps from sharing few places of the cache
     """
-    pixels, start_of_tiles, largest = rows * layer.pitch, place, splat(0)
-    for o in range(32 * first, 32 * last):
-        place = start_of_tiles + o // 32 * layer.steps * (32 * layer.line + 16) + o % 32 * layer.line
+    pixels, largest = rows * layer.pitch, splat(0)
+    for o in range(32 * tile, 32 * tile + 32):
+        place = tile * layer.steps * (32 * layer.line + 16) + o % 32 * layer.line
         source, start = grad, (((n * layer.groups + group) * layer.outputs + o) * layer.rows + row) * layer.row
         count = pixels
         if o >= layer.outputs:

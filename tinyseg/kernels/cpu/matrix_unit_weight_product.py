@@ -1,11 +1,11 @@
-"""Sums of the weight gradient in the registers of the matrix unit: 32 outputs × 48 columns at a time."""
-
-import numpy as np
+"""Sums of the weight gradient in the registers of the matrix unit: 32 outputs × 48 columns at a time.
+"""
 
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
 from tinyseg.kernels.cpu.matrix_unit_weight_lines import pack_grad_lines, pack_x_lines
 from tinyseg.kernels.cpu.matrix_unit_weight_pack import pack_grad, pack_x
+from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import (
     LANES,
     load,
@@ -20,76 +20,146 @@ from tinyseg.kernels.cpu.vector import (
     transpose,
 )
 
-__all__ = ["accumulate", "accumulate_rows", "finish", "pack_band"]
+__all__ = ["weight_grad"]
 
 
 @jit
-def pack_band(grad, lie, layer, group, row, rows, first, last, tiles, place, stage):
-    """Some rows of one image, counted from `row` through the batch, for 32 outputs each from `first` to `last` - 1.
+def weight_grad(team, grad, grad_lie, x, x_lie, layer, panels, sources, sums, weight, largest, tiles, packed, lines,
+                stage):
+    """Write a weight's gradient.  Threads share pixels if `sums` has some for each, and add those up; else columns.
 
-    lie    how its lines lie; of an array NCHW the pitch is 0.  Returns the largest magnitude met in such an array.
+    grad, x                flat, and how their lines lie; of an array NCHW the pitch is 0
+    panels, sources        columns of x; three panels are a block
+    sums                   (G, threads that share pixels, blocks, outputs / 32 · K_h · 3 panels · 32 · 16)
+    largest                (threads, 2): raised to the largest magnitudes met in arrays grad and x
+    tiles                  packed grad: a band of each thread that shares pixels, or as many bands as all read together
+    packed, lines, stage   one row for each thread
     """
-    n, p = divmod(row, layer.rows)
-    if lie.pitch:
-        pack_grad_lines(grad, lie, layer, n, p, rows, first, last, tiles, place, stage)
-        return np.float32(0)
-    return peak(pack_grad(grad, layer, n, group, p, rows, first, last, tiles, place, stage))
+    blocks, bands = -(-len(panels) // 3), layer.images * _bands(layer)
+    if sums.shape[1] > 1:
+        share(team, layer.groups * sums.shape[1], _add_pixels,
+              (grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, packed, lines, stage))
+        share(team, layer.groups * blocks, _add_threads, (layer, panels, sums, weight, stage))
+        return
+    for group in range(layer.groups):
+        for first in range(0, bands, len(tiles)):
+            last = min(first + len(tiles), bands)
+            share(team, (last - first) * _tiles(layer), _pack_tile,
+                  (grad, grad_lie, layer, group, first, largest, tiles, stage))
+            share(team, blocks, _add_block,
+                  (x, x_lie, layer, panels, sources, group, first, last, last == bands, sums, weight, largest, tiles,
+                   packed, lines, stage))
 
 
 @jit
-def accumulate(tiles, x, lie, layer, panels, sources, group, begin, end, fresh, blocks, sums, weight, packed, lines,
-               stage):
-    """Add up the pixels of rows `begin` .. `end` - 1, counted through the batch, for some blocks of three panels.
-
-    tiles     their grad, packed by `pack_band`
-    lie       how lines of x lie; of an array NCHW the pitch is 0
-    fresh     are there no sums yet?
-    blocks    (first, after the last)
-    sums      (1, blocks, outputs / 32, K_h, 3 panels, 32 outputs, 16 columns); if these are all rows, for one block
-    weight    written to, unless it has no elements
-    Returns the largest magnitude met in an array x.
-    """
-    largest = splat(0)
-    begin_tiles()
-    for block in range(blocks[0], blocks[1]):
-        first, last = 3 * block, min(3 * block + 3, len(panels))
-        slot = (block - blocks[0]) % sums.shape[1]
-        row, place = begin, 0
-        while row < end:
-            n, p = divmod(row, layer.rows)
-            count = min(layer.band, layer.rows - p, end - row)
-            for phase in range(layer.stride[0]):     # tap rows that meet the same rows of x
-                depth = _depth(layer, phase)
-                if depth < 0:
-                    continue
-                top = p * layer.stride[0] - layer.near[0] + phase
-                if lie.pitch:
-                    pack_x_lines(x, lie, layer, panels, first, last, n, top, count + depth, packed)
-                else:
-                    largest = pack_x(x, layer, panels, sources, first, last, n, group, top, count + depth, packed,
-                                     lines, stage, largest)
-                _multiply_taps(layer, phase, p, count, last - first, tiles, place, packed, sums.reshape(-1),
-                               slot * (sums.size // sums.shape[1]), fresh and row == begin, stage)
-            row, place = row + count, place + layer.tiles
-        if len(weight):
-            finish(sums, slot, layer, panels, group, block, weight, stage)
-    end_tiles()
-    return peak(largest)
-
-
-@jit
-def accumulate_rows(grad, grad_lie, x, x_lie, layer, panels, sources, group, begin, end, blocks, sums, tiles, packed,
-                    lines, stage):
-    """Pack and add up rows band by band.  Returns the largest magnitudes met in arrays grad and x."""
-    of_grad, of_x, row = np.float32(0), np.float32(0), begin
+def _add_pixels(item, member, grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, packed, lines,
+                stage):
+    group, thread = divmod(item, sums.shape[1])
+    rows, threads, of_x = layer.images * layer.rows, sums.shape[1], splat(0)
+    begin, end = rows * thread // threads, rows * (thread + 1) // threads
+    row = begin
     while row < end:
         last = min(end, row + layer.band, (row // layer.rows + 1) * layer.rows)
-        more = pack_band(grad, grad_lie, layer, group, row, last - row, 0, -(-layer.outputs // 32), tiles, 0, stage)
-        of_grad = _larger(of_grad, more)
-        more = accumulate(tiles, x, x_lie, layer, panels, sources, group, row, last, row == begin, blocks, sums,
-                          stage[:0], packed, lines, stage)
-        of_x, row = _larger(of_x, more), last
-    return of_grad, of_x
+        for tile in range(_tiles(layer)):
+            _pack_rows(grad, grad_lie, layer, group, row, last, tile, tiles[member], largest[member], stage[member])
+        begin_tiles()
+        for block in range(sums.shape[2]):
+            of_x = _add_rows(x, x_lie, layer, panels, sources, group, block, row, last, row == begin,
+                             sums[group, thread, block], tiles[member], packed[member], lines[member], stage[member],
+                             of_x)
+        end_tiles()
+        row = last
+    largest[member, 1] = _larger(largest[member, 1], peak(of_x))
+
+
+@jit
+def _add_threads(item, member, layer, panels, sums, weight, stage):
+    group, block = divmod(item, sums.shape[2])
+    total = sums[group, 0, block]
+    for thread in range(1, sums.shape[1]):
+        more = sums[group, thread, block]
+        for i in range(0, len(total), LANES):
+            store(total, i, load(total, i) + load(more, i))
+    _write(total, layer, panels, group, block, weight, stage[member])
+
+
+@jit
+def _pack_tile(item, member, grad, lie, layer, group, first, largest, tiles, stage):
+    band, tile = divmod(item, _tiles(layer))
+    begin, end = _rows(layer, first + band)
+    _pack_rows(grad, lie, layer, group, begin, end, tile, tiles[band], largest[member], stage[member])
+
+
+@jit
+def _add_block(block, member, x, lie, layer, panels, sources, group, first, last, complete, sums, weight, largest,
+               tiles, packed, lines, stage):
+    """Bands `first` .. `last` - 1, after which the sums may be complete."""
+    # Where all bands are packed at once, sums do not outlive the call, and each thread has one block's.
+    kept, of_x = sums[group, 0, block if 3 * sums.shape[2] >= len(panels) else member], splat(0)
+    begin_tiles()
+    for band in range(first, last):
+        begin, end = _rows(layer, band)
+        of_x = _add_rows(x, lie, layer, panels, sources, group, block, begin, end, band == 0, kept, tiles[band - first],
+                         packed[member], lines[member], stage[member], of_x)
+    end_tiles()
+    largest[member, 1] = _larger(largest[member, 1], peak(of_x))
+    if complete:
+        _write(kept, layer, panels, group, block, weight, stage[member])
+
+
+@jit
+def _tiles(layer):
+    """Of 32 outputs each, in a group."""
+    return -(-layer.outputs // 32)
+
+
+@jit
+def _bands(layer):
+    """In an image."""
+    return -(-layer.rows // layer.band)
+
+
+@jit
+def _rows(layer, band):
+    """(first, after the last) of a band, counted through the batch."""
+    image, k = divmod(band, _bands(layer))
+    first = image * layer.rows + k * layer.band
+    return first, min(first + layer.band, (image + 1) * layer.rows)
+
+
+@jit
+def _pack_rows(grad, lie, layer, group, begin, end, tile, tiles, largest, stage):
+    """Rows `begin` .. `end` - 1 of one image, counted through the batch, for 32 outputs."""
+    n, p = divmod(begin, layer.rows)
+    if lie.pitch:
+        pack_grad_lines(grad, lie, layer, n, p, end - begin, tile, tiles, stage)
+    else:
+        met = pack_grad(grad, layer, n, group, p, end - begin, tile, tiles, stage)
+        largest[0] = _larger(largest[0], peak(met))
+
+
+@jit
+def _add_rows(x, lie, layer, panels, sources, group, block, begin, end, fresh, sums, tiles, packed, lines, stage,
+              largest):
+    """Add up packed rows `begin` .. `end` - 1 of one image, counted through the batch, for a block of columns.
+
+    fresh     are there no sums yet?
+    Returns `largest` raised to the largest magnitudes met in an array x.
+    """
+    first, last = 3 * block, min(3 * block + 3, len(panels))
+    n, p = divmod(begin, layer.rows)
+    for phase in range(layer.stride[0]):             # tap rows that meet the same rows of x
+        depth = _depth(layer, phase)
+        if depth < 0:
+            continue
+        top, depth = p * layer.stride[0] - layer.near[0] + phase, end - begin + depth
+        if lie.pitch:
+            pack_x_lines(x, lie, layer, panels, first, last, n, top, depth, packed)
+        else:
+            largest = pack_x(x, layer, panels, sources, first, last, n, group, top, depth, packed, lines, stage,
+                             largest)
+        _multiply_taps(layer, phase, p, end - begin, last - first, tiles, packed, sums, fresh, stage)
+    return largest
 
 
 @jit
@@ -109,14 +179,14 @@ def _depth(layer, phase):
 
 
 @jit
-def _multiply_taps(layer, phase, p, rows, panels, tiles, place, packed, sums, start, fresh, stage):
+def _multiply_taps(layer, phase, p, rows, panels, tiles, packed, sums, fresh, stage):
     """The products of `rows` packed rows, from output row p on, for the tap rows of a phase.
 
     Three of them together read most of a panel from the nearest cache, for which they read rows of zeros too.
     """
     row, tile = layer.pitch // 2 * layer.line, 32 * layer.line + 16
-    for outputs in range(-(-layer.outputs // 32)):
-        a, sum_ = place + outputs * layer.steps * tile, start + outputs * layer.kernel[0] * 3 * 512
+    for outputs in range(_tiles(layer)):
+        a, sum_ = outputs * layer.steps * tile, outputs * layer.kernel[0] * 3 * 512
         if layer.three_rows:
             reach = layer.dilation[0] * row
             for k in range(panels):
@@ -249,25 +319,20 @@ def _add_products(a, i, b, j0, j1, j2, line, steps, three):
 
 
 @jit
-def finish(sums, slot, layer, panels, group, block, weight, stage):
-    """Write a block of columns: the sum over the threads' `sums`, as `accumulate` made them."""
+def _write(sums, layer, panels, group, block, weight, stage):
+    """A block of columns."""
     K_h, K_w = layer.kernel
     first, last, taps = 3 * block, min(3 * block + 3, len(panels)), K_h * K_w
-    flat, part = sums.reshape(-1), sums.size // len(sums)
-    start = slot * (part // sums.shape[1])
     target, row = group * layer.outputs * layer.channels * taps, layer.channels * taps
-    for thread in range(1, len(sums)):
-        for i in range(start, start + part // sums.shape[1], LANES):
-            store(flat, i, load(flat, i) + load(flat, thread * part + i))
     if K_w == 3 and taps <= LANES and panels[first]["step"] == taps:
-        _write_channels(flat, start, layer, weight, target, panels[first], stage)
+        _write_channels(sums, layer, weight, target, panels[first], stage)
         return
     for k in range(first, last):
         step, count = panels[k]["step"], panels[k]["count"]
         for u in range(K_h):
             to = target + panels[k]["place"][0] + u * K_w
             for o in range(layer.outputs):
-                total = load(flat, start + (((o // 32 * K_h + u) * 3 + k - first) * 32 + o % 32) * 16)
+                total = load(sums, (((o // 32 * K_h + u) * 3 + k - first) * 32 + o % 32) * 16)
                 if step == 1:
                     store_part(weight, to + o * row, total, count)
                 elif step:
@@ -279,12 +344,12 @@ def finish(sums, slot, layer, panels, group, block, weight, stage):
 
 
 @jit
-def _write_channels(sums, start, layer, weight, target, panel, stage):
+def _write_channels(sums, layer, weight, target, panel, stage):
     """All taps of the channels of a panel and the two beside it, 3 in a row and up to 16: (taps, 16) to (16, taps)."""
     taps = layer.kernel[0] * 3
     count = panel["count"] * taps
     for o in range(layer.outputs):
-        place, to = start + (o // 32 * taps * 32 + o % 32) * 16, target + o * layer.channels * taps + panel["place"][0]
+        place, to = (o // 32 * taps * 32 + o % 32) * 16, target + o * layer.channels * taps + panel["place"][0]
         rows = load_rows_part(sums, place, 512, 16, 0, taps, 16)
         store_rows(stage, 0, taps, transpose(rows))  # each covers what is too much of the one before
         whole = count // LANES * LANES
