@@ -4,7 +4,7 @@ The matrices are those of Lavin & Gray, arXiv:1509.09308, section 4; `winograd` 
 """
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu import winograd, winograd_kernels
+from tinyseg.kernels.cpu import winograd, winograd_ways
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
@@ -49,51 +49,64 @@ def filter_transform_transposed(u):
 # The kernels for tiles of 2x2 outputs and 4x4 inputs: the compiler unrolls sizes that it knows.
 
 @jit
-def transform_tiles(channels, tiles, x, near, grid, scratch, V):
-    winograd_kernels.transform_tiles(2, 4, input_transform, channels, tiles, x, near, grid, scratch, V)
+def convolve_by_tiles(team, task, size, memory):
+    winograd_ways.convolve_by_tiles(_transform_filters, _convolve_tiles, team, task, size, memory)
 
 
 @jit
-def transform_filters(rows, depth, filters, taps, scratch, U):
-    winograd_kernels.transform_filters(4, filter_transform, rows, depth, filters, taps, scratch, U)
+def _transform_filters(number, member, filters, scratch, U):
+    winograd_ways.transform_filters_turn(4, filter_transform, number, member, filters, scratch, U)
 
 
 @jit
-def convolve_tiles(tiles, x, near, grid, U, y, bias, relu, scratch, V, M, largest):
-    winograd_kernels.convolve_tiles(2, 4, input_transform, output_transform, tiles, x, near, grid, U, y, bias, relu,
-                                    scratch, V, M, largest)
+def _convolve_tiles(number, member, task, size, memory):
+    winograd_ways.convolve_tiles_turn(2, 4, input_transform, output_transform, number, member, task, size, memory)
 
 
 @jit
-def convolve_filters(rows, tiles, run, grid, filters, taps, depth, V, y, bias, relu, scratch, U, M, largest):
-    winograd_kernels.convolve_filters(2, 4, filter_transform, output_transform, rows, tiles, run, grid, filters, taps,
-                                      depth, V, y, bias, relu, scratch, U, M, largest)
+def convolve_by_filters(team, task, size, run, memory):
+    winograd_ways.convolve_by_filters(_transform_tiles, _convolve_filters, team, task, size, run, memory)
 
 
 @jit
-def transform_inputs_by_channels(channels, tiles, x, near, grid, scratch, pixels, V):
-    winograd_kernels.transform_by_channels(2, 4, 4, input_transform, channels, tiles, x, near, grid, scratch, pixels, V)
+def _transform_tiles(number, member, task, tiles, depth, memory):
+    winograd_ways.transform_tiles_turn(2, 4, input_transform, number, member, task, tiles, depth, memory)
 
 
 @jit
-def transform_grads_by_channels(channels, tiles, grad, grid, scratch, pixels, D):
-    winograd_kernels.transform_by_channels(2, 4, 2, output_transform_transposed, channels, tiles, grad, (0, 0), grid,
-                                           scratch, pixels, D)
+def _convolve_filters(number, member, task, tiles, run, memory):
+    winograd_ways.convolve_filters_turn(2, 4, filter_transform, output_transform, number, member, task, tiles, run,
+                                        memory)
 
 
 @jit
-def sum_tiles(chain, tiles, x, near, grad, grid, scratch, pixels, V, D, dU):
-    winograd_kernels.sum_tiles(2, 4, input_transform, output_transform_transposed, chain, tiles, x, near, grad, grid,
-                               scratch, pixels, V, D, dU)
+def sum_by_tiles(team, task, size, chain, memory):
+    winograd_ways.sum_by_tiles(_sum_tiles, _collect, team, task, size, chain, memory)
 
 
 @jit
-def collect_filters(rows, first, dU, scratch, weight, largest):
-    winograd_kernels.collect_filters(4, filter_transform_transposed, rows, first, dU, scratch, weight, largest)
+def _sum_tiles(number, member, task, size, chain, memory):
+    winograd_ways.sum_tiles_turn(2, 4, input_transform, output_transform_transposed, number, member, task, size, chain,
+                                 memory)
 
 
-_kernels = winograd.Kernels(2, transform_tiles, transform_filters, convolve_tiles, convolve_filters,
-                            transform_inputs_by_channels, transform_grads_by_channels, sum_tiles, collect_filters)
+@jit
+def sum_by_points(team, task, rows, size, chain, memory):
+    winograd_ways.sum_by_points(_transform_channels, _collect, team, task, rows, size, chain, memory)
+
+
+@jit
+def _transform_channels(number, member, task, outputs, tiles, memory):
+    winograd_ways.transform_channels_turn(2, 4, input_transform, output_transform_transposed, number, member, task,
+                                          outputs, tiles, memory)
+
+
+@jit
+def _collect(number, member, outputs, dU, scratch, weight, largest):
+    winograd_ways.collect_turn(4, filter_transform_transposed, number, member, outputs, dU, scratch, weight, largest)
+
+
+_kernels = winograd.Kernels(2, convolve_by_tiles, convolve_by_filters, sum_by_tiles, sum_by_points)
 
 
 def conv2d(x, weight, geometry, bias=None, relu=False):

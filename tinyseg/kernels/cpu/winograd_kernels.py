@@ -35,8 +35,7 @@ from tinyseg.kernels.cpu.vector import (
     zero_tile,
 )
 
-__all__ = ["collect_filters", "convolve_filters", "convolve_tiles", "multiply", "sum_tiles", "transform_by_channels",
-           "transform_filters", "transform_tiles"]
+__all__ = ["collect_filters", "invert", "multiply", "transform_by_channels", "transform_filters", "transform_tiles"]
 
 
 @jit
@@ -52,6 +51,19 @@ def _clear(array):
     zero = splat(0.0)
     for k in range(0, array.size, LANES):
         store_part(array, k, zero, array.size - k)
+
+
+@jit
+def _clear_vector(array, rows, column):
+    """LANES columns of some rows at every point.
+
+    What memory held before is computed with in lanes that nobody reads.  It may be denormal numbers, and one of those
+    takes a hundred times as long as any other.
+    """
+    zero = splat(0.0)
+    for p in range(len(array)):
+        for r in range(rows[0], rows[1]):
+            store(array, (p, r, column), zero)
 
 
 @jit
@@ -72,6 +84,8 @@ def transform_tiles(m, n, transform, channels, tiles, x, near, grid, scratch, V)
     """
     W = x.shape[3]
     step, pitch = V.shape[1] * V.shape[2], scratch.size // n             # from point to point; of the rows in scratch
+    if (tiles[1] - tiles[0]) % LANES:
+        _clear_vector(V, channels, (tiles[1] - tiles[0]) // LANES * LANES)
     t = tiles[0]
     while t < tiles[1]:
         image, row, column, count = _run(t, tiles[1], grid)
@@ -153,12 +167,14 @@ def multiply(rows, columns, depth, k0, chain, A, B, C, add):
 
 
 @jit(inline="always")
-def _invert(m, n, transform, rows, tiles, grid, M, y, bias, relu, scratch, largest):
+def invert(m, n, transform, rows, tiles, grid, M, y, bias, relu, scratch, largest):
     """Rows `rows` of y = Aᵀ M A + bias for `tiles`, with M[:, r - rows[0], t - tiles[0]]."""
     _, _, P, Q = y.shape
     step, zero = M.shape[1] * M.shape[2], splat(0.0)
     top = load(largest, 0)
     line = n * m * LANES                             # where a row of outputs lies in the scratch memory
+    if (tiles[1] - tiles[0]) % LANES or grid[1] % LANES:                 # a run of tiles ends within a vector
+        _clear_vector(M, (0, rows[1] - rows[0]), (tiles[1] - tiles[0] + LANES - 1) // LANES * LANES)
     t = tiles[0]
     while t < tiles[1]:
         image, row, column, count = _run(t, tiles[1], grid)
@@ -185,38 +201,6 @@ def _invert(m, n, transform, rows, tiles, grid, M, y, bias, relu, scratch, large
                         top = magnitude(top, v)
         t += count
     store(largest, 0, top)
-
-
-@jit(inline="always")
-def convolve_tiles(m, n, input_transform, output_transform, tiles, x, near, grid, U, y, bias, relu, scratch, V, M,
-                   largest):
-    """All of y for some tiles, where all filters have been transformed.  U (blocks, n·n, > C, rows of a block)."""
-    depth, block = x.shape[1], U.shape[3]
-    transform_tiles(m, n, input_transform, (0, depth), tiles, x, near, grid, scratch, V)
-    for b in range(len(U)):
-        rows = b * block, min((b + 1) * block, y.shape[1])
-        multiply((0, rows[1] - rows[0]), (0, tiles[1] - tiles[0]), (0, depth), 0, depth, U[b],
-                 V, M, False)
-        _invert(m, n, output_transform, rows, tiles, grid, M, y, bias, relu, scratch, largest)
-
-
-@jit(inline="always")
-def convolve_filters(m, n, filter_transform, output_transform, rows, tiles, run, grid, filters, taps, depth, V, y, bias,
-                     relu, scratch, U, M, largest):
-    """Some rows of y for `tiles`, all of which have been transformed.
-
-    U has room for a part of the depth, M for a run of tiles.
-    """
-    part = U.shape[1] - 1
-    for t in range(tiles[0], tiles[1], run):
-        block = t, min(t + run, tiles[1])
-        for k in range(0, depth, part):
-            inner = k, min(k + part, depth)
-            if t == tiles[0] or part < depth:
-                transform_filters(n, filter_transform, rows, inner, filters, taps, scratch, U)
-            multiply((0, rows[1] - rows[0]), (t - tiles[0], block[1] - tiles[0]), inner, k, part, U, V, M,
-                     k > 0)
-        _invert(m, n, output_transform, rows, block, grid, M, y, bias, relu, scratch, largest)
 
 
 @jit(inline="always")
@@ -274,14 +258,3 @@ def collect_filters(n, transform, rows, first, dU, scratch, weight, largest):
                 for k in range(0, 9 * (C - c), LANES):
                     store_part(weight, (o, c, 0, k), load(scratch, k), 9 * (C - c) - k)
     store(largest, 0, top)
-
-
-@jit(inline="always")
-def sum_tiles(m, n, input_transform, grad_transform, chain, tiles, x, near, grad, grid, scratch, pixels, V, D, dU):
-    """dU[p] = Σ_t D[p, t]ᵀ V[p, t] over `tiles`, `chain` of them at a time."""
-    channels, outputs = x.shape[1], grad.shape[1]
-    for t in range(tiles[0], tiles[1], chain):
-        block = t, min(t + chain, tiles[1])
-        transform_by_channels(m, n, n, input_transform, (0, channels), block, x, near, grid, scratch, pixels, V)
-        transform_by_channels(m, n, m, grad_transform, (0, outputs), block, grad, (0, 0), grid, scratch, pixels, D)
-        multiply((0, outputs), (0, channels), (0, block[1] - t), 0, chain, D, V, dU, t > tiles[0])
