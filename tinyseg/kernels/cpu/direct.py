@@ -14,7 +14,8 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.threads import in_parallel
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 
 __all__ = ["Meetings", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "meetings"]
 
@@ -40,38 +41,55 @@ def meetings(geometry: ConvGeometry) -> tuple[Meetings, Meetings]:
 
 def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """x (N, C, H, W), weight (O, C/G, K_h, K_w) -> (N, O, P, Q).  Threads share the planes of y."""
-    y = np.zeros((len(x), len(weight), *geometry.output_size), x.dtype)
-    rows, columns = meetings(geometry)
-    in_parallel(lambda plane: _forward(*plane, x, weight, y, rows, columns, geometry.groups), np.ndindex(y.shape[:2]))
+    y, threads = np.zeros((len(x), len(weight), *geometry.output_size), x.dtype), team()
+    parts = np.empty((threads.size, *y.shape[2:]), x.dtype)
+    _forward(threads, x, weight, y, *meetings(geometry), geometry.groups, parts)
     return y
 
 
 def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """The transpose of `conv2d` in x, which is transposed convolution.  grad (N, O, P, Q), weight (O, C/G, K_h, K_w)
     -> (N, C, H, W).  Threads share the planes of x."""
-    x = np.zeros((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size), grad.dtype)
-    rows, columns = meetings(geometry)
-    in_parallel(lambda plane: _input_grad(*plane, grad, weight, x, rows, columns, geometry.groups),
-                np.ndindex(x.shape[:2]))
+    x, threads = np.zeros((len(grad), weight.shape[1] * geometry.groups, *geometry.input_size), grad.dtype), team()
+    parts = np.empty((threads.size, *x.shape[2:]), grad.dtype)
+    _input_grad(threads, grad, weight, x, *meetings(geometry), geometry.groups, parts)
     return x
 
 
 def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """The transpose of `conv2d` in the weight.  grad (N, O, P, Q), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Threads
     share the planes of the weight."""
-    weight = np.zeros((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size), x.dtype)
-    rows, columns = meetings(geometry)
-    in_parallel(lambda plane: _weight_grad(*plane, grad, x, weight, rows, columns, geometry.groups),
-                np.ndindex(weight.shape[:2]))
+    weight, threads = np.zeros((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size), x.dtype), team()
+    sums = np.empty((threads.size, grad.shape[3]), grad.dtype)
+    _weight_grad(threads, grad, x, weight, *meetings(geometry), geometry.groups, sums)
     return weight
 
 
-@jit(fastmath={"contract"}, allocates=True)
-def _forward(n, o, x, weight, y, rows, columns, groups):
+@jit
+def _forward(team, x, weight, y, rows, columns, groups, parts):
+    """Fill y."""
+    share(team, len(y) * y.shape[1], _forward_plane, (x, weight, y, rows, columns, groups, parts))
+
+
+@jit
+def _input_grad(team, grad, weight, x, rows, columns, groups, parts):
+    """Fill x."""
+    share(team, len(x) * x.shape[1], _input_grad_plane, (grad, weight, x, rows, columns, groups, parts))
+
+
+@jit
+def _weight_grad(team, grad, x, weight, rows, columns, groups, sums):
+    """Fill the weight."""
+    share(team, len(weight) * weight.shape[1], _weight_grad_plane, (grad, x, weight, rows, columns, groups, sums))
+
+
+@jit(fastmath={"contract"})
+def _forward_plane(plane, member, x, weight, y, rows, columns, groups, parts):
     """Fill y[n, o]."""
-    _, C, K_h, K_w = weight.shape
-    start = o // (y.shape[1] // groups) * C                              # the first input channel of o's group
-    part = np.zeros(y.shape[2:], y.dtype)                                # (P, Q)
+    (_, O, _, _), (_, C, K_h, K_w) = y.shape, weight.shape
+    n, o = plane // O, plane % O
+    out, part = y[n, o], parts[member]                                   # (P, Q) each
+    start = o // (O // groups) * C                                       # the first input channel of o's group
     for short in range(0, C, SHORT):
         part[:] = 0
         for c in range(short, min(short + SHORT, C)):
@@ -82,15 +100,16 @@ def _forward(n, o, x, weight, y, rows, columns, groups):
                     for p in range(p0, p1):
                         h = h0 + (p - p0) * rows.step
                         _gather(weight[o, c, u, v], x[n, start + c, h], part[p], q0, q1, w0, columns.step)
-        y[n, o] += part
+        out += part
 
 
-@jit(fastmath={"contract"}, allocates=True)
-def _input_grad(n, c, grad, weight, x, rows, columns, groups):
+@jit(fastmath={"contract"})
+def _input_grad_plane(plane, member, grad, weight, x, rows, columns, groups, parts):
     """Fill x[n, c]."""
     O, C, K_h, K_w = weight.shape
+    n, c = plane // x.shape[1], plane % x.shape[1]
+    out, part = x[n, c], parts[member]                                   # (H, W) each
     start, stop = c // C * (O // groups), (c // C + 1) * (O // groups)   # the output channels of c's group
-    part = np.zeros(x.shape[2:], x.dtype)                                # (H, W)
     for short in range(start, stop, SHORT):
         part[:] = 0
         for o in range(short, min(short + SHORT, stop)):
@@ -101,25 +120,25 @@ def _input_grad(n, c, grad, weight, x, rows, columns, groups):
                     for p in range(p0, p1):
                         h = h0 + (p - p0) * rows.step
                         _scatter(weight[o, c % C, u, v], grad[n, o, p], part[h], q0, q1, w0, columns.step)
-        x[n, c] += part
+        out += part
 
 
-@jit(fastmath={"contract"}, allocates=True)
-def _weight_grad(o, c, grad, x, weight, rows, columns, groups):
+@jit(fastmath={"contract"})
+def _weight_grad_plane(plane, member, grad, x, weight, rows, columns, groups, sums):
     """Fill weight[o, c]."""
     O, C, K_h, K_w = weight.shape
+    o, c, line = plane // C, plane % C, sums[member] # one sum a column: neighbours add side by side
     start = o // (O // groups) * C
-    sums = np.zeros(grad.shape[3], grad.dtype)       # one a column: neighbours add side by side
     for u in range(K_h):
         p0, p1, h0 = rows.first[u], rows.last[u], rows.cell[u]
         for v in range(K_w):
             q0, q1, w0 = columns.first[v], columns.last[v], columns.cell[v]
-            sums[:] = 0
+            line[:] = 0
             for n in range(len(x)):
                 for p in range(p0, p1):
                     h = h0 + (p - p0) * rows.step
-                    _multiply(grad[n, o, p], x[n, start + c, h], sums, q0, q1, w0, columns.step)
-            weight[o, c, u, v] = sums.sum()
+                    _multiply(grad[n, o, p], x[n, start + c, h], line, q0, q1, w0, columns.step)
+            weight[o, c, u, v] = line.sum()
 
 
 # The innermost loops, along a row of pixels.  A step that the compiler knows to be 1 becomes vectors, and so does an
