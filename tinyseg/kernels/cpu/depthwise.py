@@ -9,13 +9,16 @@ N batch, G groups of one channel, M results of each (O = G·M), H W height and w
 kernel.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu import direct, workspace
 from tinyseg.kernels.cpu.depthwise_axis import Axis, axis, ends, inside, transposed_axis
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import (
     LANES,
     deinterleave,
@@ -50,7 +53,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, geometry: ConvGeometry, bias: np.n
     if not _plain(weight, geometry):
         return _finished(direct.conv2d(x, weight, geometry), bias, relu)
     y = workspace.empty((len(x), len(weight), *geometry.output_size), x.dtype)
-    _run(x, weight, y, axis(geometry, 0), axis(geometry, 1), bias, relu)
+    _run(x, weight, y, _plan(geometry, False), bias, relu)
     return y
 
 
@@ -60,7 +63,7 @@ def conv2d_input_grad(grad: np.ndarray, weight: np.ndarray, geometry: ConvGeomet
     if not _plain(weight, geometry):
         return _finished(direct.conv2d_input_grad(grad, weight, geometry), bias, relu)
     x = workspace.empty((len(grad), geometry.groups, *geometry.input_size), grad.dtype)
-    _run(grad, weight, x, transposed_axis(geometry, 0), transposed_axis(geometry, 1), bias, relu)
+    _run(grad, weight, x, _plan(geometry, True), bias, relu)
     return x
 
 
@@ -69,8 +72,10 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     if x.shape[1] > geometry.groups or max(geometry.stride) > FAR:
         return direct.conv2d_weight_grad(grad, x, geometry)
     sums = np.zeros((grad.shape[1], 1, *geometry.kernel_size))
-    rows, columns = axis(geometry, 0), axis(geometry, 1)
-    share(_weight_grad, geometry.groups, grad.size + x.size, grad, x, sums, rows, columns, _height(rows, columns, 1))
+    rows, columns, *_ = _plan(geometry, False)
+    threads, height = team(), _height(rows, columns, 1)
+    _weight_grad(threads, threads.turns(grad.size + x.size), grad, x, sums, rows, columns, height,
+                 _bands(threads, rows, columns, height, 1))
     if not np.isfinite(sums).all():                  # inf times the zeros around x is nan
         return direct.conv2d_weight_grad(grad, x, geometry)
     return sums.astype(x.dtype)
@@ -87,11 +92,22 @@ def _finished(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
     return np.maximum(y, 0, out=y) if relu else y
 
 
-def _run(source, weight, result, rows, columns, bias, relu):
+@lru_cache(maxsize=256)
+def _plan(geometry: ConvGeometry, transposed: bool) -> tuple[Axis, Axis, np.ndarray, np.ndarray]:
+    """Rows, columns, and with which of their taps a block of results meets the source."""
+    rows, columns = ((transposed_axis if transposed else axis)(geometry, a) for a in (0, 1))
+    return rows, columns, ends(rows, BLOCK), ends(columns, LANES)
+
+
+def _run(source, weight, result, plan, bias, relu):
     bias = np.zeros(result.shape[1], np.float32) if bias is None else bias
     groups = min(source.shape[1], result.shape[1])
-    share(_correlate, len(source) * groups, source.size + result.size, source, weight, bias, result, rows, columns,
-          groups, _height(rows, columns, source.shape[1] // groups), relu)
+    rows, columns, *_ = plan
+    threads, sources = team(), source.shape[1] // groups
+    turns, height = threads.turns(source.size + result.size), _height(rows, columns, sources)
+    bands = _bands(threads, rows, columns, height, sources)
+    blocks = np.empty((threads.size, columns.runs, BLOCK, LANES), np.float32)
+    _correlate(threads, turns, source, weight, bias, result, *plan, groups, height, relu, bands, blocks)
 
 
 def _height(rows: Axis, columns: Axis, sources: int) -> int:
@@ -102,17 +118,29 @@ def _height(rows: Axis, columns: Axis, sources: int) -> int:
     return max(1, -(-min(height, most) // BLOCK)) * BLOCK
 
 
-@jit(allocates=True)
-def _correlate(first, last, source, weight, bias, result, rows, columns, groups, height, relu):
-    """Make the results of planes first .. last - 1 of the N·G."""
-    S, R = source.shape[1] // groups, result.shape[1] // groups          # planes of each group: one of them is 1
+def _bands(threads, rows, columns, height, sources):
+    """Zeros, a band for each thread."""
     lines = (height - 1) * rows.deal + rows.reach + 1
-    band = np.zeros((S * lines, columns.deal * columns.width), np.float32)
-    made = np.empty((columns.runs, BLOCK, LANES), np.float32)
-    row_ends, column_ends = ends(rows, BLOCK), ends(columns, LANES)
+    return workspace.zeros((threads.size, sources * lines, columns.deal * columns.width))
+
+
+@jit
+def _correlate(team, turns, source, weight, bias, result, rows, columns, row_ends, column_ends, groups, height, relu,
+               bands, blocks):
+    share(team, turns, _correlate_planes, (turns, source, weight, bias, result, rows, columns, row_ends, column_ends,
+                                           groups, height, relu, bands, blocks))
+
+
+@jit
+def _correlate_planes(turn, member, turns, source, weight, bias, result, rows, columns, row_ends, column_ends, groups,
+                      height, relu, bands, blocks):
+    """Make the results of one of `turns` parts of the N·G planes."""
+    S, R = source.shape[1] // groups, result.shape[1] // groups          # planes of each group: one of them is 1
+    band, made, lines = bands[member], blocks[member], bands.shape[1] // S
     taps = rows.tap, rows.cell, columns.tap, columns.at
     whole = height * rows.runs >= rows.result        # then lines that are zero stay so
-    for plane in range(first, last):
+    planes = len(source) * groups
+    for plane in range(turn * planes // turns, (turn + 1) * planes // turns):
         n, g = plane // groups, plane % groups
         for top in range(0, (rows.result + rows.runs - 1) // rows.runs, height):
             for k in range(S):
@@ -220,15 +248,19 @@ def _fill(band, first, lines, source, n, c, top, near_row, near, deal, width, ze
                     store(band, (line, run + k), gather(source, (n, c, h, r + k * deal), deal, count - k))
 
 
-@jit(allocates=True)
-def _weight_grad(first, last, grad, x, sums, rows, columns, height):
-    """Fill sums (G·M, 1, K_h, K_w) of groups first .. last - 1, three taps of a row at a time."""
-    _, O, P, Q = grad.shape
-    M, last_tap = O // x.shape[1], len(columns.tap) - 1
-    lines = (height - 1) * rows.deal + rows.reach + 1
-    band = np.zeros((lines, columns.deal * columns.width), np.float32)
-    line_of, place_of, step = rows.cell, columns.at, rows.deal
-    for g in range(first, last):
+@jit
+def _weight_grad(team, turns, grad, x, sums, rows, columns, height, bands):
+    share(team, turns, _weight_grad_groups, (turns, grad, x, sums, rows, columns, height, bands))
+
+
+@jit
+def _weight_grad_groups(turn, member, turns, grad, x, sums, rows, columns, height, bands):
+    """Fill sums (G·M, 1, K_h, K_w) of one of `turns` parts of the groups, three taps of a row at a time."""
+    (_, O, P, Q), groups = grad.shape, x.shape[1]
+    M, last_tap = O // groups, len(columns.tap) - 1
+    band = bands[member]
+    lines, line_of, place_of, step = len(band), rows.cell, columns.at, rows.deal
+    for g in range(turn * groups // turns, (turn + 1) * groups // turns):
         for n in range(len(x)):
             for top in range(0, P, height):
                 _fill(band, 0, lines, x, n, g, top * step, rows.near, columns.near, columns.deal, columns.width,

@@ -1,6 +1,5 @@
 """What a depthwise convolution reads along one axis, in numbers that a compiled loop takes."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +32,6 @@ class Axis(NamedTuple):
     at: np.ndarray
 
 
-@lru_cache(maxsize=256)
 def axis(geometry: ConvGeometry, a: int) -> Axis:
     """Output k meets the padded input k·s + u·d."""
     taps, stride = np.arange(geometry.kernel_size[a]), geometry.stride[a]
@@ -43,7 +41,6 @@ def axis(geometry: ConvGeometry, a: int) -> Axis:
                    [taps], [taps * geometry.dilation[a]])
 
 
-@lru_cache(maxsize=256)
 def transposed_axis(geometry: ConvGeometry, a: int) -> Axis:
     """Input i meets output j with tap u where i + near = j·s + u·d: only each s-th input meets with the same taps."""
     near, stride = geometry.near_padding[a], geometry.stride[a]

@@ -8,15 +8,13 @@ from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.workspace import ALIGNMENT, empty
 
-_TURN = 1 << 13                                      # elements that a thread takes at a time, at least
-
 
 def resample2d(x: np.ndarray, rows: AxisMap, columns: AxisMap) -> np.ndarray:
     """y = R · x · Cᵀ on each plane.  x (..., H, W) -> (..., H', W')."""
     planes = x.reshape(-1, *x.shape[-2:])
     y = empty((len(planes), rows.outputs, columns.outputs), x.dtype)
     threads = team()
-    turns = max(1, min(4 * threads.size, max(x.size, y.size) // _TURN))
+    turns = threads.turns(max(x.size, y.size))
     lines = np.empty((threads.size, x.shape[-1] + ALIGNMENT), x.dtype)   # so far apart that no two threads write to one
     _resample(threads, turns, planes, rows.start, rows.source, rows.weight.astype(x.dtype),
               columns.start, columns.source, columns.weight.astype(x.dtype), lines, y)

@@ -30,6 +30,7 @@ __all__ = ["ASKED", "CALLS", "Team", "increase", "new_board", "reaches", "serve"
 ASKED, CALLS, MEMBERS, INSIDE, LED, FUNCTION, DATA = range(0, 56, 8)
 _LOOKS = 256                                         # looks, of some 20 ns each, before giving way
 _WORTH_A_THREAD = 1 << 13                            # elements: less is done before another thread has its share
+_TURNS = 4                                           # for each thread
 
 
 class Team(NamedTuple):
@@ -37,6 +38,11 @@ class Team(NamedTuple):
 
     board: np.ndarray
     size: int
+
+    def turns(self, elements: int) -> int:
+        """Of how many items to make work on so many elements: one, unless it is worth another thread, and then some
+        for each, that nobody waits long for the last."""
+        return max(1, min(_TURNS * self.size, elements // _WORTH_A_THREAD))
 
 
 def new_board() -> np.ndarray:
