@@ -178,8 +178,9 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
             line = _line(band, position)
             if square:
                 other = _line(band, position + LINE) if position + LINE < positions else line
+                written = _written(result, position, output * across * LINE, band)
                 _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band, 2 * output,
-                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, scratch)
+                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, y, written, result.below, scratch)
             else:
                 _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept,
                             scratch)
@@ -200,6 +201,16 @@ def _line(band, position):
     if band.step == LINE:
         return band.start + LINE * position
     return band.start + position // band.pitch * band.row_step + position % band.pitch * band.step
+
+
+@jit
+def _written(result, position, output, band):
+    """Where y is written from this position on, if its lines should be fetched before, else -1."""
+    if result.form != LINES or band.block + band.blocks < band.all_blocks or result.step[1] > 1:
+        return -1
+    h = (band.row + position // band.pitch) * result.step[0] + result.outputs[output, 2]
+    w = position % band.pitch + result.outputs[output, 3]
+    return result.start + result.outputs[output, 1] // (2 * LINE) * result.block + h * result.row + w * LINE
 
 
 @jit
@@ -303,8 +314,11 @@ def _exchange_six(array, place, inwards):
 
 @jit
 def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, first, last, band, output, other, sums,
-                kept, scratch):
-    """Two tiles of positions, at `line` and `second`, by two blocks of outputs, `output` and `other`."""
+                kept, y, written, below, scratch):
+    """Two tiles of positions, at `line` and `second`, by two blocks of outputs, `output` and `other`.
+
+    written, below    see `_four_taps`
+    """
     if band.block:
         _exchange_four(sums, kept, True)
     else:
@@ -318,10 +332,13 @@ def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, fi
         beside = tile + (other - output) * band.all_blocks * taps * size
         block = b * source.block
         if b < band.here:
-            _four_taps(lines, line + block, second - line, band.step, source, tiles, tile, beside, offsets, first, last)
+            _four_taps(lines, line + block, second - line, band.step, source, tiles, tile, beside, offsets, first, last,
+                       y, written, below)
         else:
             _four_taps(others, line + block + band.shift, second - line, band.step, source, tiles, tile, beside,
-                       offsets, first, last)
+                       offsets, first, last, y, written, below)
+        if written >= 0:
+            written += 2 * LINE * (last - first)
     if band.block + band.blocks == band.all_blocks:
         _exchange_four(scratch, 0, False)
     else:
@@ -329,9 +346,26 @@ def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, fi
 
 
 @jit
-def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, first, last):
-    """The taps of one block of channels.  The tiles of positions are `apart` elements apart, their rows `step`."""
+def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, first, last, y, written, below):
+    """The taps of one block of channels.  The tiles of positions are `apart` elements apart, their rows `step`.
+
+    Where there are many taps, memory works meanwhile: the lines are fetched that the last row of taps reads at the next
+    32 positions, four at a time, and two of y from y[written] on, whose lower halves lie `below` elements later.
+    """
+    many, coming = last - first >= 8, line + offsets[max(0, last - 1)] + 2 * apart
     for t in range(first, last):
+        if many:
+            for k in range(4):
+                prefetch(lines, coming + k * step)
+                if source.below:
+                    prefetch(lines, coming + source.below + k * step)
+            coming += 4 * step
+            if written >= 0:
+                for k in range(2):
+                    prefetch(y, written + k * LINE)
+                    if below:
+                        prefetch(y, written + below + k * LINE)
+                written += 2 * LINE
         if source.below:
             _twelve(lines, line + offsets[t], line + offsets[t] + source.below, apart, step, tiles, tile, beside)
             tile += 2 * TILE
