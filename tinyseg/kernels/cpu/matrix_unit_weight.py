@@ -59,7 +59,7 @@ def _fill(weight: np.ndarray, grad: np.ndarray | Blocked, x: np.ndarray | Blocke
     largest = np.zeros((members.size, 2), np.float32)
     weight_grad(members, *_flat(grad, grad.parts[0] if isinstance(grad, Blocked) else grad), *_flat(x, part),
                 plan.layer, plan.panels, plan.sources, workspace.empty(plan.sums), weight.reshape(-1), largest,
-                workspace.empty(plan.tiles), *(workspace.empty((members.size, size)) for size in plan.scratch))
+                workspace.empty(plan.tiles), workspace.empty((members.size, plan.scratch)))
     met = zip(largest.max(0), (grad, x), strict=True)
     return representable(*(a.largest if isinstance(a, Blocked) else number for number, a in met))
 
@@ -77,7 +77,7 @@ class _Plan(NamedTuple):
     sums       (G, threads that share pixels, blocks of columns, elements of a block); or, where threads share columns
                and all of grad is packed at once, one block for each of them
     tiles      (threads, or bands that are packed together; elements)
-    scratch    sizes of packed, lines and stage
+    scratch    elements, of each thread
     """
 
     layer: Layer
@@ -85,7 +85,7 @@ class _Plan(NamedTuple):
     sources: np.ndarray
     sums: tuple[int, ...]
     tiles: tuple[int, int]
-    scratch: tuple[int, ...]
+    scratch: int
 
 
 @lru_cache(256)
@@ -109,21 +109,20 @@ def find_plan(geometry: ConvGeometry, batch: int, outputs: int, channels: int, s
     band = min(rows, PIXELS // pitch, (L2_BYTES if by_rows else L3_BYTES) // grad_row, L2_BYTES // x_row - reach)
     band = max(1, band, min(rows, 2 * reach, L3_BYTES // grad_row))
     band = -(-rows // -(-rows // band))              # as many in each
-    steps, lines = -(-band * pitch // 32), (band + reach) * pitch // 2 + 16
-    packed = tiles * steps * (32 * line + 16)
+    steps, panel = -(-band * pitch // 32), ((band + reach) * pitch // 2 + 16) * line
+    packed, stage, pixels = tiles * steps * (32 * line + 16), max(3 * 512, -(-band * pitch // 16) * 16), 0
+    if len(sources):
+        used = sources[panels["source"]]
+        pixels = int(max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"]))
     layer = Layer(batch, groups, outputs // groups, channels // groups, *geometry.input_size, rows, row, pitch,
                   geometry.kernel_size, geometry.stride, geometry.near_padding, geometry.dilation,
                   geometry.kernel_size[0] == 3 and geometry.stride[0] == 1 and 8 * geometry.dilation[0] <= rows,
-                  line, band, steps, lines * line)
+                  line, band, steps, panel, stage, stage + 3 * panel)
 
-    bands, at_a_time, pixels = batch * -(-rows // band), max(1, L3_BYTES // (4 * packed)), 0
-    if len(sources):
-        used = sources[panels["source"]]
-        pixels = max(np.maximum(panels["shift"] + pitch + 2, used["count"] + 32) + 2 * used["before"])
-    return _Plan(layer, panels, sources,
-                 (groups, sharing, min(threads, blocks) if sharing == 1 and bands <= at_a_time else blocks, block),
-                 (sharing if sharing > 1 else min(bands, at_a_time), packed),
-                 (3 * layer.panel, (int(pixels) // 2 + 1) * line, max(3 * 512, -(-band * pitch // 16) * 16)))
+    bands, at_a_time = batch * -(-rows // band), max(1, L3_BYTES // (4 * packed))
+    kept = min(threads, blocks) if sharing == 1 and bands <= at_a_time else blocks
+    return _Plan(layer, panels, sources, (groups, sharing, kept, block),
+                 (sharing if sharing > 1 else min(bands, at_a_time), packed), layer.lines + (pixels // 2 + 1) * line)
 
 
 def _columns(geometry: ConvGeometry, channels: int, pitch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,8 @@ class Layer(NamedTuple):
     band: int                                        # rows of grad that are multiplied at a time
     steps: int                                       # of 32 pixels in a band
     panel: int                                       # elements
+    packed: int                                      # where in a thread's scratch packed x begins; and the lines of
+    lines: int                                       # which that is made
 
 
 # Panels that are shifted copies of one another share a source of 16 streams.  Element m of stream i, m < count, is

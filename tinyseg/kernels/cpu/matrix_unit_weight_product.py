@@ -24,8 +24,7 @@ __all__ = ["weight_grad"]
 
 
 @jit
-def weight_grad(team, grad, grad_lie, x, x_lie, layer, panels, sources, sums, weight, largest, tiles, packed, lines,
-                stage):
+def weight_grad(team, grad, grad_lie, x, x_lie, layer, panels, sources, sums, weight, largest, tiles, scratch):
     """Write a weight's gradient.  Threads share pixels if `sums` has some for each, and add those up; else columns.
 
     grad, x                flat, and how their lines lie; of an array NCHW the pitch is 0
@@ -33,27 +32,26 @@ def weight_grad(team, grad, grad_lie, x, x_lie, layer, panels, sources, sums, we
     sums                   (G, threads that share pixels, blocks, outputs / 32 · K_h · 3 panels · 32 · 16)
     largest                (threads, 2): raised to the largest magnitudes met in arrays grad and x
     tiles                  packed grad: a band of each thread that shares pixels, or as many bands as all read together
-    packed, lines, stage   one row for each thread
+    scratch                a row for each thread: its stage, packed x, and the lines of which that is made
     """
     blocks, bands = -(-len(panels) // 3), layer.images * _bands(layer)
     if sums.shape[1] > 1:
         share(team, layer.groups * sums.shape[1], _add_pixels,
-              (grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, packed, lines, stage))
-        share(team, layer.groups * blocks, _add_threads, (layer, panels, sums, weight, stage))
+              (grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, scratch))
+        share(team, layer.groups * blocks, _add_threads, (layer, panels, sums, weight, scratch))
         return
     for group in range(layer.groups):
         for first in range(0, bands, len(tiles)):
             last = min(first + len(tiles), bands)
             share(team, (last - first) * _tiles(layer), _pack_tile,
-                  (grad, grad_lie, layer, group, first, largest, tiles, stage))
+                  (grad, grad_lie, layer, group, first, largest, tiles, scratch))
             share(team, blocks, _add_block,
                   (x, x_lie, layer, panels, sources, group, first, last, last == bands, sums, weight, largest, tiles,
-                   packed, lines, stage))
+                   scratch))
 
 
 @jit
-def _add_pixels(item, member, grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, packed, lines,
-                stage):
+def _add_pixels(item, member, grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, scratch):
     group, thread = divmod(item, sums.shape[1])
     rows, threads, of_x = layer.images * layer.rows, sums.shape[1], splat(0)
     begin, end = rows * thread // threads, rows * (thread + 1) // threads
@@ -61,38 +59,37 @@ def _add_pixels(item, member, grad, grad_lie, x, x_lie, layer, panels, sources, 
     while row < end:
         last = min(end, row + layer.band, (row // layer.rows + 1) * layer.rows)
         for tile in range(_tiles(layer)):
-            _pack_rows(grad, grad_lie, layer, group, row, last, tile, tiles[member], largest[member], stage[member])
+            _pack_rows(grad, grad_lie, layer, group, row, last, tile, tiles[member], largest[member], scratch[member])
         begin_tiles()
         for block in range(sums.shape[2]):
             of_x = _add_rows(x, x_lie, layer, panels, sources, group, block, row, last, row == begin,
-                             sums[group, thread, block], tiles[member], packed[member], lines[member], stage[member],
-                             of_x)
+                             sums[group, thread, block], tiles[member], scratch[member], of_x)
         end_tiles()
         row = last
     largest[member, 1] = _larger(largest[member, 1], peak(of_x))
 
 
 @jit
-def _add_threads(item, member, layer, panels, sums, weight, stage):
+def _add_threads(item, member, layer, panels, sums, weight, scratch):
     group, block = divmod(item, sums.shape[2])
     total = sums[group, 0, block]
     for thread in range(1, sums.shape[1]):
         more = sums[group, thread, block]
         for i in range(0, len(total), LANES):
             store(total, i, load(total, i) + load(more, i))
-    _write(total, layer, panels, group, block, weight, stage[member])
+    _write(total, layer, panels, group, block, weight, scratch[member])
 
 
 @jit
-def _pack_tile(item, member, grad, lie, layer, group, first, largest, tiles, stage):
+def _pack_tile(item, member, grad, lie, layer, group, first, largest, tiles, scratch):
     band, tile = divmod(item, _tiles(layer))
     begin, end = _rows(layer, first + band)
-    _pack_rows(grad, lie, layer, group, begin, end, tile, tiles[band], largest[member], stage[member])
+    _pack_rows(grad, lie, layer, group, begin, end, tile, tiles[band], largest[member], scratch[member])
 
 
 @jit
 def _add_block(block, member, x, lie, layer, panels, sources, group, first, last, complete, sums, weight, largest,
-               tiles, packed, lines, stage):
+               tiles, scratch):
     """Bands `first` .. `last` - 1, after which the sums may be complete."""
     # Where all bands are packed at once, sums do not outlive the call, and each thread has one block's.
     kept, of_x = sums[group, 0, block if 3 * sums.shape[2] >= len(panels) else member], splat(0)
@@ -100,11 +97,11 @@ def _add_block(block, member, x, lie, layer, panels, sources, group, first, last
     for band in range(first, last):
         begin, end = _rows(layer, band)
         of_x = _add_rows(x, lie, layer, panels, sources, group, block, begin, end, band == 0, kept, tiles[band - first],
-                         packed[member], lines[member], stage[member], of_x)
+                         scratch[member], of_x)
     end_tiles()
     largest[member, 1] = _larger(largest[member, 1], peak(of_x))
     if complete:
-        _write(kept, layer, panels, group, block, weight, stage[member])
+        _write(kept, layer, panels, group, block, weight, scratch[member])
 
 
 @jit
@@ -139,13 +136,13 @@ def _pack_rows(grad, lie, layer, group, begin, end, tile, tiles, largest, stage)
 
 
 @jit
-def _add_rows(x, lie, layer, panels, sources, group, block, begin, end, fresh, sums, tiles, packed, lines, stage,
-              largest):
+def _add_rows(x, lie, layer, panels, sources, group, block, begin, end, fresh, sums, tiles, scratch, largest):
     """Add up packed rows `begin` .. `end` - 1 of one image, counted through the batch, for a block of columns.
 
     fresh     are there no sums yet?
     Returns `largest` raised to the largest magnitudes met in an array x.
     """
+    stage, packed, lines = scratch[:layer.packed], scratch[layer.packed:layer.lines], scratch[layer.lines:]
     first, last = 3 * block, min(3 * block + 3, len(panels))
     n, p = divmod(begin, layer.rows)
     for phase in range(layer.stride[0]):             # tap rows that meet the same rows of x
