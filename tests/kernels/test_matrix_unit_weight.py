@@ -110,6 +110,24 @@ def test_numbers_beyond_bf16_are_computed_in_float32(value, where, split):
                                   im2col.conv2d_weight_grad(operands["y"], operands["x"], geometry))
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@compiled
+@both
+@pytest.mark.parametrize("sums", [0, 1 << 20], ids=["columns", "pixels"])
+@pytest.mark.parametrize("where", ["x", "y"])
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (1, 32, 3, 4)], ids=["first", "last"])
+def test_any_thread_may_meet_a_number_beyond_bf16(sums, place, where, split):
+    geometry = ConvGeometry.convolution((4, 5), 3, padding=1)
+    rng = np.random.default_rng(0)
+    operands = {name: rng.standard_normal((2, 33, 4, 5), dtype=np.float32) for name in "xy"}
+    operands[where][place] = 3.4e38
+    with mock.patch.object(matrix_unit_weight, "SUMS_BYTES", sums):
+        matrix_unit_weight.find_plan.cache_clear()
+        got = conv2d_weight_grad(operands["y"], operands["x"], geometry, split=split)
+    matrix_unit_weight.find_plan.cache_clear()
+    np.testing.assert_array_equal(got, im2col.conv2d_weight_grad(operands["y"], operands["x"], geometry))
+
+
 @both
 def test_zeros(split):
     geometry = ConvGeometry.convolution((4, 5), 3, padding=1)

@@ -40,14 +40,16 @@ def weight_grad(team, grad, grad_lie, x, x_lie, layer, panels, sources, sums, we
               (grad, grad_lie, x, x_lie, layer, panels, sources, sums, largest, tiles, scratch))
         share(team, layer.groups * blocks, _add_threads, (layer, panels, sums, weight, scratch))
         return
+    # Cores that write neighbouring columns take their lines from each other: a thread's columns lie together.
+    parts = min(team.size, blocks)
     for group in range(layer.groups):
         for first in range(0, bands, len(tiles)):
             last = min(first + len(tiles), bands)
             share(team, (last - first) * _tiles(layer), _pack_tile,
                   (grad, grad_lie, layer, group, first, largest, tiles, scratch))
-            share(team, blocks, _add_block,
-                  (x, x_lie, layer, panels, sources, group, first, last, last == bands, sums, weight, largest, tiles,
-                   scratch))
+            share(team, parts, _add_blocks,
+                  (x, x_lie, layer, panels, sources, group, parts, first, last, last == bands, sums, weight, largest,
+                   tiles, scratch))
 
 
 @jit
@@ -88,20 +90,22 @@ def _pack_tile(item, member, grad, lie, layer, group, first, largest, tiles, scr
 
 
 @jit
-def _add_block(block, member, x, lie, layer, panels, sources, group, first, last, complete, sums, weight, largest,
-               tiles, scratch):
-    """Bands `first` .. `last` - 1, after which the sums may be complete."""
-    # Where all bands are packed at once, sums do not outlive the call, and each thread has one block's.
-    kept, of_x = sums[group, 0, block if 3 * sums.shape[2] >= len(panels) else member], splat(0)
+def _add_blocks(part, member, x, lie, layer, panels, sources, group, parts, first, last, complete, sums, weight,
+                largest, tiles, scratch):
+    """A part of the blocks, for bands `first` .. `last` - 1, after which sums may be complete."""
+    blocks, of_x = -(-len(panels) // 3), splat(0)
     begin_tiles()
-    for band in range(first, last):
-        begin, end = _rows(layer, band)
-        of_x = _add_rows(x, lie, layer, panels, sources, group, block, begin, end, band == 0, kept, tiles[band - first],
-                         scratch[member], of_x)
+    for block in range(blocks * part // parts, blocks * (part + 1) // parts):
+        # Where all bands are packed at once, sums do not outlive their block, and each part has one block's.
+        kept = sums[group, 0, block if sums.shape[2] == blocks else part]
+        for band in range(first, last):
+            begin, end = _rows(layer, band)
+            of_x = _add_rows(x, lie, layer, panels, sources, group, block, begin, end, band == 0, kept,
+                             tiles[band - first], scratch[member], of_x)
+        if complete:
+            _write(kept, layer, panels, group, block, weight, scratch[member])
     end_tiles()
     largest[member, 1] = _larger(largest[member, 1], peak(of_x))
-    if complete:
-        _write(kept, layer, panels, group, block, weight, scratch[member])
 
 
 @jit
