@@ -180,7 +180,8 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
                 other = _line(band, position + LINE) if position + LINE < positions else line
                 written = _written(result, position, output * across * LINE, band)
                 _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band, 2 * output,
-                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, y, written, result.below, scratch)
+                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, y, written,
+                            result.below, scratch)
             else:
                 _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept,
                             scratch)
