@@ -18,7 +18,7 @@ def simplices(features):
     n, d = features.shape
     base, rank = np.empty((2, n, d + 1), np.int32)
     weight = np.empty((n, d + 1), np.float32)
-    enclose(0, n, features, scales(d), base, rank, weight)
+    enclose(features, scales(d), base, rank, weight)
     return base, rank, weight
 
 

@@ -18,7 +18,6 @@ from tinyseg.crf.simplex import enclose, scales
 from tinyseg.crf.table import Table
 from tinyseg.errors import ArgumentError
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
 from tinyseg.kernels.cpu.workspace import empty, empty_like
 from tinyseg.machine import expect_room
 
@@ -45,7 +44,7 @@ class Lattice:
                                 f"ones, with lattice coordinates below {_FARTHEST:.0e}: a larger sigma")
         base, rank = np.empty((2, self.points, d + 1), np.int32)
         weight = np.empty((self.points, d + 1), np.float32)
-        share(enclose, self.points, base.size * d, features, scale, base, rank, weight)
+        enclose(features, scale, base, rank, weight)
         table = Table(d)
         numbers = table.number(base, rank)
         self.vertices = table.count

@@ -7,7 +7,8 @@ neighbouring classes that stay in registers.  The last vector may reach past the
 import numpy as np
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share_range
+from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, fma, load_part, splat, store_part
 
 __all__ = ["add_product", "blur", "mix", "softmax_of_minus"]
@@ -20,14 +21,14 @@ def mix(start: np.ndarray, source: np.ndarray, weight: np.ndarray, before: np.nd
     start, source, weight    row r of A has weight[e] in column source[e] for e = start[r] .. start[r+1] - 1
     before, after            (rows of x,) and (rows of y,)
     """
-    kernel = _mix if x.dtype == np.float64 else _mix_vectors
-    share(kernel, len(y), len(source) * x.shape[1], start, source, weight, before, after, x, y)
+    kernel = _mix_64 if x.dtype == np.float64 else _mix
+    kernel(team(), start, source, weight, before, after, x, y)
 
 
 def blur(beside: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """y_v = x_v + (x_left + x_right) / 2 with beside (2, V) = left, right."""
-    kernel = _blur if x.dtype == np.float64 else _blur_vectors
-    share(kernel, beside.shape[1], 4 * x.size, beside, x, y)
+    kernel = _blur_64 if x.dtype == np.float64 else _blur
+    kernel(team(), beside, x, y)
 
 
 def softmax_of_minus(energy: np.ndarray, q: np.ndarray) -> None:
@@ -46,7 +47,17 @@ def add_product(x, factor, y):
 
 
 @jit
-def _mix(first, last, start, source, weight, before, after, x, y):
+def _mix(team, start, source, weight, before, after, x, y):
+    share_range(team, len(y), len(source) * x.shape[1], _mix_vectors, (start, source, weight, before, after, x, y))
+
+
+@jit
+def _mix_64(team, start, source, weight, before, after, x, y):
+    share_range(team, len(y), len(source) * x.shape[1], _mix_numbers, (start, source, weight, before, after, x, y))
+
+
+@jit
+def _mix_numbers(first, last, start, source, weight, before, after, x, y):
     for r in range(first, last):
         y[r] = 0
         for e in range(start[r], start[r + 1]):
@@ -68,7 +79,17 @@ def _mix_vectors(first, last, start, source, weight, before, after, x, y):
 
 
 @jit
-def _blur(first, last, beside, x, y):
+def _blur(team, beside, x, y):
+    share_range(team, beside.shape[1], 4 * x.size, _blur_vectors, (beside, x, y))
+
+
+@jit
+def _blur_64(team, beside, x, y):
+    share_range(team, beside.shape[1], 4 * x.size, _blur_numbers, (beside, x, y))
+
+
+@jit
+def _blur_numbers(first, last, beside, x, y):
     for v in range(first, last):
         left, right = beside[0, v], beside[1, v]
         for c in range(x.shape[1]):

@@ -13,6 +13,9 @@ import math
 import numpy as np
 
 from tinyseg.jit import jit
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
+from tinyseg.kernels.cpu.workspace import ALIGNMENT
 
 __all__ = ["enclose", "scales", "vertex"]
 
@@ -27,8 +30,7 @@ def scales(dimension: int) -> np.ndarray:
     return math.sqrt(2 / 3) * (dimension + 1) / np.sqrt((i + 1.0) * (i + 2.0))
 
 
-@jit(allocates=True)
-def enclose(first, last, features, scale, base, rank, weight):
+def enclose(features: np.ndarray, scale: np.ndarray, base: np.ndarray, rank: np.ndarray, weight: np.ndarray) -> None:
     """The simplex around each point.
 
     features    (N, d); the Gaussian has standard deviation 1 there
@@ -38,13 +40,25 @@ def enclose(first, last, features, scale, base, rank, weight):
                 largest first; base and rank give the other vertices, see `vertex`
     weight      float32 (N, d+1), becomes the barycentric coordinates: positive, their sum 1, one for each vertex
     """
-    d = features.shape[1]
-    elevated = np.empty(d + 1, np.float64)
-    for p in range(first, last):
-        _elevate(features[p], scale, elevated)
-        _round(elevated, base[p])
-        _rank(elevated, base[p], rank[p])
-        _barycentric(elevated, base[p], rank[p], weight[p])
+    threads = team()
+    elevated = np.empty((threads.size, features.shape[1] + 1 + ALIGNMENT))   # far apart: no two threads write to a line
+    _enclose(threads, threads.turns(features.size * base.shape[1]), features, scale, elevated, base, rank, weight)
+
+
+@jit
+def _enclose(team, turns, features, scale, elevated, base, rank, weight):
+    share(team, turns, _enclose_points, (turns, features, scale, elevated, base, rank, weight))
+
+
+@jit
+def _enclose_points(turn, member, turns, features, scale, elevated, base, rank, weight):
+    points, d = features.shape
+    own = elevated[member, :d + 1]
+    for p in range(turn * points // turns, (turn + 1) * points // turns):
+        _elevate(features[p], scale, own)
+        _round(own, base[p])
+        _rank(own, base[p], rank[p])
+        _barycentric(own, base[p], rank[p], weight[p])
 
 
 @jit

@@ -8,7 +8,9 @@ import numpy as np
 
 from tinyseg.crf.simplex import vertex
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.share import share
+from tinyseg.kernels.cpu.team import share
+from tinyseg.kernels.cpu.threads import team
+from tinyseg.kernels.cpu.workspace import ALIGNMENT
 from tinyseg.machine import expect_room
 
 __all__ = ["Table"]
@@ -45,8 +47,11 @@ class Table:
 
         The neighbours along axis j are -1 everywhere and +d on j, and the opposite.
         """
-        result = np.full((self.keys.shape[1] + 1, 2, self.count), self.count, np.int32)
-        share(_neighbours, self.count, self.keys.size * 8, self.keys, self._slots, result)
+        d = self.keys.shape[1]
+        result = np.full((d + 1, 2, self.count), self.count, np.int32)
+        threads = team()                             # not sooner: helpers do not watch for that long
+        own = np.empty((threads.size, d + ALIGNMENT), np.int32)          # far apart: no two threads write to a line
+        _neighbours(threads, threads.turns(self.count * d * 8), self.keys, self._slots, own, result)
         return result
 
     def _reserve(self, keys: np.ndarray, capacity: int) -> None:
@@ -105,11 +110,16 @@ def _place(count, keys, slots):
         slots[_slot(keys[point], keys, slots)] = point
 
 
-@jit(allocates=True)
-def _neighbours(first, last, keys, slots, result):
-    d = keys.shape[1]
-    key = np.empty(d, np.int32)
-    for point in range(first, last):
+@jit
+def _neighbours(team, turns, keys, slots, own, result):
+    share(team, turns, _neighbours_of_points, (turns, keys, slots, own, result))
+
+
+@jit
+def _neighbours_of_points(turn, member, turns, keys, slots, own, result):
+    d, points = keys.shape[1], result.shape[2]
+    key = own[member, :d]
+    for point in range(turn * points // turns, (turn + 1) * points // turns):
         for axis in range(d + 1):
             for i in range(d):
                 key[i] = keys[point, i] + (d if i == axis else -1)
