@@ -112,19 +112,23 @@ def _parts(size, count, elements):
 
 @jit
 def _lead(board, size, count, function, data):
-    """Call function(data, 0), and have helpers call it with numbers of their own.  Returns when all `count` items are
-    done."""
-    size = min(size, count)
+    """Call function(data, 0), and have helpers call it with numbers of their own, unless there is but one item.
+
+    Returns when all `count` items are done.
+    """
     if size < 2 or _exchange(board, LED, 1):         # another thread leads: this one works alone
         _call(function, data, 0)
         return
-    board[FUNCTION], board[DATA] = function, data
-    _exchange(board, MEMBERS, size)
-    increase(board, ASKED, 1)
+    members = min(size, count)
+    if members > 1:
+        board[FUNCTION], board[DATA] = function, data
+        _exchange(board, MEMBERS, members)
+        increase(board, ASKED, 1)
     _call(function, data, 0)
-    _exchange(board, MEMBERS, 0)                     # who looks from now on, leaves again
-    while not reaches(board, INSIDE, 0, 1):
-        pass
+    if members > 1:
+        _exchange(board, MEMBERS, 0)                 # who looks from now on, leaves again
+        while not reaches(board, INSIDE, 0, 1):
+            pass
     _exchange(board, LED, 0)
 
 
