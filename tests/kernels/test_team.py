@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyseg.jit import jit
-from tinyseg.kernels.cpu.team import ASKED, share, share_range
+from tinyseg.kernels.cpu.team import ASKED, Team, new_board, share, share_range
 from tinyseg.kernels.cpu.threads import in_parallel, team
 
 
@@ -111,6 +111,14 @@ def test_one_item_asks_nobody(two_threads):
     assert board[ASKED] == asked
     counted(2)
     assert board[ASKED] == asked + (not numba.config.DISABLE_JIT)
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_work_is_cut_for_threads_where_it_is_worth_it(size):
+    turns = Team(new_board(), size).turns
+    assert turns(0) == turns(1000) == 1
+    assert turns(1 << 40) == turns(1 << 30) >= size
+    assert all(turns(n) <= turns(2 * n) <= 2 * turns(n) + 1 for n in range(0, 1 << 20, 999))
 
 
 def test_many_threads_lead_at_once():
