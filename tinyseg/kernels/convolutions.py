@@ -44,10 +44,11 @@ def _perhaps_diagonal(operation: str, geometry: ConvGeometry, first: Shape, weig
 def _fills_tiles(operation: str, geometry: ConvGeometry, first: Shape, second: Shape) -> bool:
     """Work enough for the matrix unit, most of it not on what pads its tiles of 16 or 32 channels.
 
-    Few channels fill those of an input gradient with the phases of a stride, of a weight gradient with tap columns.
+    Few channels fill those of a convolution with a patch of them, of an input gradient with the phases of a stride, of
+    a weight gradient with tap columns.
     """
     channels, outputs = _channels(operation, geometry, first, second)
-    filled = {"conv2d": channels >= 16, "conv2d_input_grad": channels * prod(geometry.stride) >= 12,
+    filled = {"conv2d": channels >= 16 or channels * prod(geometry.kernel_size) >= 96, "conv2d_input_grad": channels * prod(geometry.stride) >= 12,
               "conv2d_weight_grad": channels * geometry.kernel_size[1] >= 12}
     products = first[0] * geometry.groups * channels * outputs * prod(geometry.kernel_size) * prod(geometry.output_size)
     return outputs >= 16 and filled[operation] and products >= 1 << 24

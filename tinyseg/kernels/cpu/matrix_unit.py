@@ -229,7 +229,7 @@ def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndar
     # The rows of a band are all that patches know: no tap lies beyond them.
     source = Source(1 << 40 if patches else c.size[0], c.size[1], c.stride[0], layout.first, layout.width,
                     plan.lines * LINE, below, layout.planes, layout.plane, layout.lead, layout.row_planes,
-                    layout.columns)
+                    layout.columns, layout.runs)
     plane_source = source._replace(height=c.size[0], block=layout.lines, below=0)
     grid = Grid(*c.grid, plan.rows, layout.width, LINE, 0, plan.all_blocks, plan.blocks, layout.count)
     memory = memory_of(members.size, halves * plan.blocks * plan.lines * LINE,

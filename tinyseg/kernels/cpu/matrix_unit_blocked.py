@@ -144,7 +144,8 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
     if len(places) % 2:
         places.append((*places[-1][:2], 0))
     lie = places[0][1]                               # the same for all, but for the images
-    source = Source(*c.size, c.stride[0], 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None])
+    source = Source(*c.size, c.stride[0], 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None],
+                    _UNUSED[None])
     blocks = sum(part.shape[1] for part in x.parts)
     grid = Grid(*c.grid, plan.rows, plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, blocks, blocks, 0)
     bands = x.shape[0] * -(-c.grid[0] // plan.rows)

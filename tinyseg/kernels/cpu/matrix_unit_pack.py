@@ -10,7 +10,7 @@ import numpy as np
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, pack_lines, pack_split_lines, pack_tile
 from tinyseg.kernels.cpu.team import share
-from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
+from tinyseg.kernels.cpu.vector import gather, load, magnitude, splat, store, store_part
 
 __all__ = ["TILE", "Source", "Weights", "clear_rows", "copy_rows", "pack_patches", "pack_planes", "pack_rows",
            "pack_weights"]
@@ -25,7 +25,7 @@ class Source(NamedTuple):
     pitch            from a row to the next
     block, below     to the next block of channels; to the lower halves, 0 where there are none
     planes, plane, lead    planes side by side in a row plane, their size, and what comes before their first row
-    row_planes, columns    see `Layout`
+    row_planes, columns, runs    see `Layout`
     """
 
     height: int
@@ -40,6 +40,7 @@ class Source(NamedTuple):
     lead: int
     row_planes: np.ndarray
     columns: np.ndarray
+    runs: np.ndarray
 
 
 class Weights(NamedTuple):
@@ -184,14 +185,14 @@ def pack_planes(planes, x, image, channels, row, count, source):
     end = min(source.height, (row + source.first + count) * source.stride)
     for c in range(len(channels)):
         for h in range(begin, end):
-            plane_row = _plane_row(source, h, row, count)
+            plane_row, first = _plane_row(source, h, row, count), image + channels[c] + h * source.width
             if plane_row >= 0:
-                first = image + channels[c] + h * source.width
-                for plane in range(len(source.columns)):
-                    columns = source.columns[plane]
-                    for w in range(source.width):
-                        if columns[w] >= 0:
-                            planes[c * source.block + plane_row + columns[w]] = x[first + w]
+                for n in range(len(source.runs)):
+                    column, place, step, pixels = (source.runs[n, 0], source.runs[n, 1], source.runs[n, 2],
+                                                   source.runs[n, 3])
+                    for k in range(0, pixels, LINE):
+                        numbers = gather(x, first + column + k * step, step, pixels - k)
+                        store_part(planes, c * source.block + plane_row + place + k, numbers, pixels - k)
 
 
 @jit

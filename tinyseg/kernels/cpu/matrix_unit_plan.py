@@ -141,6 +141,7 @@ class Layout:
     width       from a position to the one below
     lines       in all, for one block of channels
     columns     where each column of x goes, or -1: (1, W), shifted (planes, W)
+    runs        the same as runs of every s-th column: for each plane its first column, where that goes, s, and how many
     planes, plane, lead    planes side by side in a row plane, their size, and the zeros before their first row
     row_planes  for each row % stride the first line of its planes, or -1 where no tap reads such rows
     first, count  rows in a plane: from row `first` + i for a band that begins with the positions of row i
@@ -171,6 +172,10 @@ class Layout:
         cells, rest = np.divmod(np.arange(width) - starts[:, None], s_w)
         self.columns = np.where((rest == 0) & (cells >= 0) & (cells < extent),
                                 cells + lead + size * np.arange(len(starts))[:, None], -1)
+        inside = self.columns >= 0
+        column = inside.argmax(1)
+        self.runs = np.stack([column, self.columns[np.arange(len(column)), column], np.full(len(column), s_w),
+                              inside.sum(1)], 1)
         if not shifted:                              # no column is in two planes
             self.columns = self.columns.max(0, keepdims=True)
         self.offsets = ((row_plane * len(starts) + plane) * size + lead + (a // s_h - self.first) * self.width + shift)
