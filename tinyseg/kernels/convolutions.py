@@ -48,7 +48,8 @@ def _fills_tiles(operation: str, geometry: ConvGeometry, first: Shape, second: S
     a weight gradient with tap columns.
     """
     channels, outputs = _channels(operation, geometry, first, second)
-    filled = {"conv2d": channels >= 16 or channels * prod(geometry.kernel_size) >= 96, "conv2d_input_grad": channels * prod(geometry.stride) >= 12,
+    filled = {"conv2d": channels >= 16 or channels * prod(geometry.kernel_size) >= 96,
+              "conv2d_input_grad": channels * prod(geometry.stride) >= 12,
               "conv2d_weight_grad": channels * geometry.kernel_size[1] >= 12}
     products = first[0] * geometry.groups * channels * outputs * prod(geometry.kernel_size) * prod(geometry.output_size)
     return outputs >= 16 and filled[operation] and products >= 1 << 24

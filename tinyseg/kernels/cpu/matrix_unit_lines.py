@@ -5,6 +5,8 @@ k holds channels 2k and 2k + 1 of 16 outputs.  Split in two, a float32 number x 
 lo = bf16(x - hi) in another.
 """
 
+from math import prod
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -40,7 +42,7 @@ def representable(*largest):
     """
     if not all(_SMALLEST <= number <= _LARGEST for number in largest if number != 0):
         return False
-    product = float(np.prod([float(number) for number in largest]))
+    product = prod(map(float, largest))
     return product == 0 or _SMALLEST <= product <= _LARGEST
 
 
