@@ -14,7 +14,7 @@ from tinyseg.kernels.cpu.team import share, share_range
 from tinyseg.kernels.cpu.threads import team
 from tinyseg.kernels.cpu.vector import LANES, load, load_part, maximum, splat, store_part
 from tinyseg.kernels.cpu.vector_math import exp, put, ramp, where_equal, where_positive
-from tinyseg.kernels.cpu.workspace import empty_like, past_cache
+from tinyseg.kernels.cpu.workspace import empty_like, past_cache, zeros
 
 _BLOCK = 512                                         # pixels, a multiple of LANES
 
@@ -36,8 +36,8 @@ def cross_entropy_grad(x: np.ndarray, largest: np.ndarray, total: np.ndarray, ta
                        class_weight: np.ndarray, scale: np.ndarray, smoothing: float, ignore: int) -> np.ndarray:
     """As `cross_entropy_definition.cross_entropy_grad`."""
     dx, threads = empty_like(x), team()
-    found, labels = np.zeros((threads.size, 4, _BLOCK), np.float32), np.zeros((threads.size, _BLOCK), np.int32)
-    _cross_entropy_grad(threads, x, largest, total, target, class_weight, scale, smoothing, ignore, found, labels, dx,
+    found = zeros((threads.size, 5, _BLOCK))         # aligned: no two threads write to one line of the cache
+    _cross_entropy_grad(threads, x, largest, total, target, class_weight, scale, smoothing, ignore, found, dx,
                         past_cache(dx))
     return dx
 
@@ -104,21 +104,20 @@ def _normalizers(x, a, start, end, largest, total):
 
 
 @jit
-def _cross_entropy_grad(team, x, largest, total, target, class_weight, scale, smoothing, ignore, found, labels, dx,
-                        past):
+def _cross_entropy_grad(team, x, largest, total, target, class_weight, scale, smoothing, ignore, found, dx, past):
     everywhere = smoothing / x.shape[1] * class_weight.sum()
     share(team, _blocks(x), _cross_entropy_grad_block,
-          (x, largest, total, target, class_weight, scale, smoothing, everywhere, ignore, found, labels, dx, past))
+          (x, largest, total, target, class_weight, scale, smoothing, everywhere, ignore, found, dx, past))
 
 
 @jit
 def _cross_entropy_grad_block(t, member, x, largest, total, target, class_weight, scale, smoothing, everywhere, ignore,
-                              found, labels, dx, past):
+                              found, dx, past):
     _, classes, pixels = x.shape
     a, start, end = _place(t, pixels)
     # Of each pixel: what multiplies exp(x - max x); what its class loses; its scale; whether it counts; its class.
     factor, hit, scales, counts = found[member, 0], found[member, 1], found[member, 2], found[member, 3]
-    own = labels[member]
+    labels = found[member, 4].view(np.int32)
     for j in range(start, end):
         label, i = target[a, j], j - start
         counts[i] = label != ignore
@@ -126,14 +125,14 @@ def _cross_entropy_grad_block(t, member, x, largest, total, target, class_weight
             hit[i] = scale[a, j] * (1 - smoothing) * class_weight[label]
             factor[i] = (hit[i] + scale[a, j] * everywhere) / total[a, j]
             scales[i] = scale[a, j]
-            own[i] = label
+            labels[i] = label
     for c in range(classes):
         this, spread = ramp(c, 0), splat(smoothing / classes * class_weight[c])
         for j in range(start, end, LANES):
             i, n = j - start, end - j
             power = exp(load_part(x, (a, c, j), n) - load_part(largest, (a, j), n))
             value = (load(factor, i) * power - spread * load(scales, i)
-                     - where_equal(load(own.view(np.float32), i), this, load(hit, i)))
+                     - where_equal(load(found, (member, 4, i)), this, load(hit, i)))
             value = where_positive(load(counts, i), value)
             if n >= LANES:
                 put(dx, (a, c, j), value, past)

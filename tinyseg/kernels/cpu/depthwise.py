@@ -106,7 +106,7 @@ def _run(source, weight, result, plan, bias, relu):
     threads, sources = team(), source.shape[1] // groups
     turns, height = threads.turns(source.size + result.size), _height(rows, columns, sources)
     bands = _bands(threads, rows, columns, height, sources)
-    blocks = np.empty((threads.size, columns.runs, BLOCK, LANES), np.float32)
+    blocks = workspace.empty((threads.size, columns.runs, BLOCK, LANES))  # aligned: no two threads write to one line
     _correlate(threads, turns, source, weight, bias, result, *plan, groups, height, relu, bands, blocks)
 
 
