@@ -29,6 +29,7 @@ from tinyseg.kernels.cpu.vector import (
     interleave,
     load,
     maximum,
+    prefetch,
     scatter,
     splat,
     store,
@@ -182,6 +183,7 @@ def _store_pixels(c, row, j, count, bias, floor, out, place):
     channel, h, w = place
     i = 0
     while i + LANES <= count:
+        prefetch(out, (channel + 1, h, w + i))       # the next line of the job is written there
         store(out, (channel, h, w + i), maximum(splat(floor), load(c, (row, j + i)) + bias))
         i += LANES
     if i < count:
