@@ -14,12 +14,14 @@ import numpy as np
 
 from tinyseg.arithmetic import ConvGeometry
 from tinyseg.jit import jit
+from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.threads import team
 
 __all__ = ["Meetings", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "meetings"]
 
 SHORT = 16                                           # channels: float32 sums are kept short, and added up in their turn
+_LINE = 16                                           # numbers: no two threads write to the same line of the cache
 
 
 class Meetings(NamedTuple):
@@ -60,7 +62,7 @@ def conv2d_weight_grad(grad: np.ndarray, x: np.ndarray, geometry: ConvGeometry) 
     """The transpose of `conv2d` in the weight.  grad (N, O, P, Q), x (N, C, H, W) -> (O, C/G, K_h, K_w).  Threads
     share the planes of the weight."""
     weight, threads = np.zeros((grad.shape[1], x.shape[1] // geometry.groups, *geometry.kernel_size), x.dtype), team()
-    sums = np.empty((threads.size, grad.shape[3]), grad.dtype)
+    sums = workspace.empty((threads.size, -(-grad.shape[3] // _LINE) * _LINE), grad.dtype)
     _weight_grad(threads, grad, x, weight, *meetings(geometry), geometry.groups, sums)
     return weight
 
@@ -138,7 +140,7 @@ def _weight_grad_plane(plane, member, grad, x, weight, rows, columns, groups, su
                 for p in range(p0, p1):
                     h = h0 + (p - p0) * rows.step
                     _multiply(grad[n, o, p], x[n, start + c, h], line, q0, q1, w0, columns.step)
-            weight[o, c, u, v] = line.sum()
+            weight[o, c, u, v] = line[:grad.shape[3]].sum()
 
 
 # The innermost loops, along a row of pixels.  A step that the compiler knows to be 1 becomes vectors, and so does an
