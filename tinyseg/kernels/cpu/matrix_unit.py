@@ -19,12 +19,11 @@ from tinyseg.kernels.cpu import im2col, workspace
 from tinyseg.kernels.cpu.blocked import flat_lines, merged
 from tinyseg.kernels.cpu.constants import once
 from tinyseg.kernels.cpu.matrix_unit_bands import (
-    COPIED,
-    PATCHES,
-    PLANES,
     Grid,
     Operand,
-    convolve_packed,
+    convolve_copied,
+    convolve_patches,
+    convolve_planes,
     memory_of,
 )
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
@@ -230,13 +229,18 @@ def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndar
     source = Source(1 << 40 if patches else c.size[0], c.size[1], c.stride[0], layout.first, layout.width,
                     plan.lines * LINE, below, layout.planes, layout.plane, layout.lead, layout.row_planes,
                     layout.columns, layout.runs)
-    plane_source = source._replace(height=c.size[0], block=layout.lines, below=0)
     grid = Grid(*c.grid, plan.rows, layout.width, LINE, 0, plan.all_blocks, plan.blocks, layout.count)
     memory = memory_of(members.size, halves * plan.blocks * plan.lines * LINE,
                        c.channels * layout.lines if patches else 0, plan.sums)
     flat, target = target_of(y, c.step, bias, relu, groups)
-    convolve_packed(members, images, _operand(x, plan, groups), source, plane_source, grid, plan.tables, tiles, flat,
-                    target, memory)
+    operand, rest = _operand(x, plan, groups), (grid, plan.tables, tiles, flat, target, memory)
+    if patches:
+        convolve_patches(members, images, operand, source, source._replace(height=c.size[0], block=layout.lines,
+                                                                           below=0), *rest)
+    elif isinstance(x, Blocked):
+        convolve_copied(members, images, operand, source, *rest)
+    else:
+        convolve_planes(members, images, operand, source, *rest)
     largest_x, largest_y = memory.peaks.max((0, 2))
     return representable(x.largest if isinstance(x, Blocked) else largest_x, largest_weight) and finish(y, largest_y)
 
@@ -244,7 +248,7 @@ def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndar
 def _operand(x: np.ndarray | Blocked, plan: _Plan, groups: int) -> Operand:
     if isinstance(x, Blocked):
         flat, lie = flat_lines(x, merged(x).parts[0])
-        return Operand(COPIED, flat, lie.first, lie.image, lie.block, lie.pitch, lie.below or 0, _NOWHERE, _NOWHERE)
+        return Operand(flat, lie.first, lie.image, lie.block, lie.pitch, lie.below or 0, _NOWHERE, _NOWHERE)
     cells, channels = x.shape[2] * x.shape[3], x.shape[1] // groups
     pitch = max(cells, LINE)                         # a line's worth of pixels can be read at once
     padded = x if cells >= LINE else np.pad(x.reshape(-1, cells), ((0, 0), (0, LINE - cells)))
@@ -255,7 +259,7 @@ def _operand(x: np.ndarray | Blocked, plan: _Plan, groups: int) -> Operand:
         steps[:which.size] = which.ravel()
     else:
         places = np.pad(places, (0, -channels % BLOCK))
-    return Operand(PATCHES if plan.patches else PLANES, padded.reshape(-1), 0, channels * pitch, 0, 0, 0, places, steps)
+    return Operand(padded.reshape(-1), 0, channels * pitch, 0, 0, 0, places, steps)
 
 
 def target_of(y: np.ndarray | Blocked, step: tuple[int, int], bias: np.ndarray | None, relu: bool,

@@ -12,9 +12,8 @@ from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
 from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
 
-__all__ = ["COPIED", "PATCHES", "PLANES", "Grid", "Memory", "Operand", "convolve_lines", "convolve_packed", "memory_of"]
-
-PLANES, PATCHES, COPIED = range(3)                   # see `Operand`
+__all__ = ["Grid", "Memory", "Operand", "convolve_copied", "convolve_lines", "convolve_patches", "convolve_planes",
+           "memory_of"]
 
 
 class Grid(NamedTuple):
@@ -42,15 +41,12 @@ class Grid(NamedTuple):
 class Operand(NamedTuple):
     """x, which is packed.
 
-    form       PLANES or PATCHES: an array NCHW, packed row by row, or patch by patch where few channels fill no line;
-               COPIED: lines, which are copied to where taps can read them
     flat       its memory
     first, image, block, pitch, below   for lines, see `Lie`; an image may also be a group of NCHW
     channels   for NCHW, where each begins in the image
-    steps      for PATCHES, which numbers make one up
+    steps      for patches, which numbers of the planes make one up
     """
 
-    form: int
     flat: np.ndarray
     first: int
     image: int
@@ -88,55 +84,93 @@ def memory_of(members: int, lines: int, planes: int, sums: int) -> Memory:
 # ---- packed --------------------------------------------------------------------------------------------------------
 
 @jit
-def convolve_packed(team, images, x, source, plane_source, grid, parts, tiles, y, target, memory):
-    """Fill y, `images` images or groups of them.
-
-    source, plane_source    where rows of x go, as lines and as numbers
-    """
-    bands = -(-grid.height // grid.rows)
-    share(team, images * bands, _packed_band,
-          (bands, x, source, plane_source, grid, parts, tiles, y, target, memory))
+def convolve_planes(team, images, x, source, grid, parts, tiles, y, target, memory):
+    """Fill y, `images` images or groups of them: rows of an array NCHW become lines."""
+    share(team, images * -(-grid.height // grid.rows), _band_of_planes,
+          (x, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
-def _packed_band(item, member, bands, x, source, plane_source, grid, parts, tiles, y, target, memory):
-    image, row = item // bands, item % bands * grid.rows
-    rows, groups = min(grid.rows, grid.height - row), len(target.bias)
-    wanted, start = grid.lines - grid.rows + rows, x.first + image * x.image
-    lines, planes, scratch = memory.lines[member], memory.planes[member], memory.scratch[member]
-    largest_x, largest_y = load(memory.peaks, (member, 0, 0)), load(memory.peaks, (member, 1, 0))
-    if memory.ready[member] == 0:
-        memory.ready[member] = 1
-        _clear(planes if x.form == PATCHES else lines)
+def convolve_copied(team, images, x, source, grid, parts, tiles, y, target, memory):
+    """Lines are copied to where taps can read them."""
+    share(team, images * -(-grid.height // grid.rows), _band_of_copies,
+          (x, source, grid, parts, tiles, y, target, memory))
 
-    if x.form == PATCHES:
-        channels = len(x.channels)
-        clear_rows(planes, 1, channels, row, wanted, plane_source)
-        pack_planes(planes, x.flat, start, x.channels, row, wanted, plane_source)
-        largest = pack_patches(lines, source.block, source.below, grid.blocks, planes, x.steps, rows * grid.pitch)
-        largest_x = magnitude(largest_x, largest)
-    else:
-        clear_rows(lines, LINE, grid.run, row, wanted, source)
+
+@jit
+def convolve_patches(team, images, x, source, plane_source, grid, parts, tiles, y, target, memory):
+    """Few channels fill no line: what all taps of a position read becomes one.
+
+    source, plane_source    of lines, and of the planes from which patches are taken
+    """
+    share(team, images * -(-grid.height // grid.rows), _band_of_patches,
+          (x, source, plane_source, grid, parts, tiles, y, target, memory))
+
+
+@jit
+def _band_of_planes(item, member, x, source, grid, parts, tiles, y, target, memory):
+    image, row, rows, wanted = _place(item, grid)
+    lines, scratch, largest = memory.lines[member], memory.scratch[member], load(memory.peaks, (member, 0, 0))
+    _begin(lines, memory.ready, member)
+    clear_rows(lines, LINE, grid.run, row, wanted, source)
     for block in range(0, grid.blocks, grid.run):
         blocks = min(grid.run, grid.blocks - block)
-        if x.form == PLANES:
-            largest = pack_rows(lines, x.flat, start, x.channels, block, blocks, row, wanted, source, scratch)
-            largest_x = magnitude(largest_x, largest)
-        elif x.form == COPIED:
-            for b in range(blocks):
-                copy_rows(lines, b * source.block, source, x.flat, start + (block + b) * x.block, x.pitch, x.below, row,
-                          wanted)
-        band = Band(row, rows, grid.width, grid.pitch, LINE, 0, block, blocks, blocks, 0, grid.blocks, 0)
-        largest_y = multiply(lines, lines, source, tiles, image % groups * parts.size, parts, memory.sums[member], band,
-                             y, target, image, scratch, largest_y)
-    store(memory.peaks, (member, 0, 0), largest_x)
-    store(memory.peaks, (member, 1, 0), largest_y)
+        largest = magnitude(largest, pack_rows(lines, x.flat, x.first + image * x.image, x.channels, block, blocks, row,
+                                               wanted, source, scratch))
+        _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member)
+    store(memory.peaks, (member, 0, 0), largest)
 
 
 @jit
-def _clear(memory):
-    for k in range(0, len(memory), LINE):
-        store(memory, k, splat(0))
+def _band_of_copies(item, member, x, source, grid, parts, tiles, y, target, memory):
+    image, row, rows, wanted = _place(item, grid)
+    lines = memory.lines[member]
+    _begin(lines, memory.ready, member)
+    clear_rows(lines, LINE, grid.run, row, wanted, source)
+    for block in range(0, grid.blocks, grid.run):
+        blocks = min(grid.run, grid.blocks - block)
+        for b in range(blocks):
+            copy_rows(lines, b * source.block, source, x.flat, x.first + image * x.image + (block + b) * x.block,
+                      x.pitch, x.below, row, wanted)
+        _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member)
+
+
+@jit
+def _band_of_patches(item, member, x, source, plane_source, grid, parts, tiles, y, target, memory):
+    image, row, rows, wanted = _place(item, grid)
+    planes, lines = memory.planes[member], memory.lines[member]
+    _begin(planes, memory.ready, member)
+    clear_rows(planes, 1, len(x.channels), row, wanted, plane_source)
+    pack_planes(planes, x.flat, x.first + image * x.image, x.channels, row, wanted, plane_source)
+    largest = pack_patches(lines, source.block, source.below, grid.blocks, planes, x.steps, rows * grid.pitch)
+    _multiply(lines, source, image, row, rows, 0, grid.blocks, grid, parts, tiles, y, target, memory, member)
+    store(memory.peaks, (member, 0, 0), magnitude(load(memory.peaks, (member, 0, 0)), largest))
+
+
+@jit
+def _place(item, grid):
+    """The image of a band, its first row and how many, and rows of a plane that it wants."""
+    bands = -(-grid.height // grid.rows)
+    row = item % bands * grid.rows
+    rows = min(grid.rows, grid.height - row)
+    return item // bands, row, rows, grid.lines - grid.rows + rows
+
+
+@jit
+def _begin(own, ready, member):
+    """Zeros to a member's memory when it is first used."""
+    if ready[member] == 0:
+        ready[member] = 1
+        for k in range(0, len(own), LINE):
+            store(own, k, splat(0))
+
+
+@jit(inline="always")
+def _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member):
+    band = Band(row, rows, grid.width, grid.pitch, LINE, 0, block, blocks, blocks, 0, grid.blocks, 0)
+    largest = multiply(lines, lines, source, tiles, image % len(target.bias) * parts.size, parts, memory.sums[member],
+                       band, y, target, image, memory.scratch[member], load(memory.peaks, (member, 1, 0)))
+    store(memory.peaks, (member, 1, 0), largest)
 
 
 # ---- read where they lie -------------------------------------------------------------------------------------------
@@ -157,13 +191,12 @@ def convolve_lines(team, bands, lines, lie, others, other, blocks, source, grid,
 @jit
 def _band_of_lines(item, member, first, lines, lie, others, other, blocks, source, grid, parts, tiles, sums, y, target,
                    memory):
-    bands = -(-grid.height // grid.rows)
-    image, row = (first + item) // bands, (first + item) % bands * grid.rows
+    image, row, rows, _ = _place(first + item, grid)
     done, here, more = blocks
     start = lie[0] + image * lie[1] + row * grid.row_step
     shift = other[0] - lie[0] + image * (other[1] - lie[1]) - here * source.block
-    band = Band(row, min(grid.rows, grid.height - row), grid.width, grid.pitch, grid.step, grid.row_step, done,
-                here + more, here, shift, grid.blocks, start)
+    band = Band(row, rows, grid.width, grid.pitch, grid.step, grid.row_step, done, here + more, here, shift,
+                grid.blocks, start)
     largest = multiply(lines, others, source, tiles, 0, parts, sums[item % len(sums)], band, y, target, image,
                        memory.scratch[member], load(memory.peaks, (member, 1, 0)))
     store(memory.peaks, (member, 1, 0), largest)

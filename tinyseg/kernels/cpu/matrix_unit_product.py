@@ -138,7 +138,7 @@ class Result(NamedTuple):
 
 # ---- multiplying ---------------------------------------------------------------------------------------------------
 
-@jit
+@jit(inline="always")
 def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images, image, scratch, largest):
     """Multiply a band of lines by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
@@ -160,7 +160,7 @@ def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images
     return largest
 
 
-@jit
+@jit(inline="always")
 def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, square, stay, y, result,
                    scratch, largest):
     across, along = (2, 2) if square else (1, 6)
@@ -225,7 +225,7 @@ def _taps(tap_rows, top, bottom, source):
     return first, last
 
 
-@jit
+@jit(inline="always")
 def _six_by_one(lines, others, position, source, tiles, weights, offsets, first, last, band, output, sums, kept,
                 scratch):
     """Six tiles of positions by one block of outputs, into scratch or `sums`."""
@@ -313,7 +313,7 @@ def _exchange_six(array, place, inwards):
         tile_store(5, array, place + 5 * TILE, LINE)
 
 
-@jit
+@jit(inline="always")
 def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, first, last, band, output, other, sums,
                 kept, y, written, below, scratch):
     """Two tiles of positions, at `line` and `second`, by two blocks of outputs, `output` and `other`.

@@ -19,7 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, typing
+from numba.core.cpu import FastMathOptions
+from numba.core.targetconfig import ConfigStack
 
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.vector import address, compiled, intrinsic, places
@@ -225,7 +227,7 @@ def _compiled_share(context, builder, signature, arguments):
     (team_type, count_type, body_type, _), (team, count, _, _) = signature.args, arguments
 
     def work(inside, item, member, kinds, values):
-        _call_kernel(context, inside, body_type, [types.int64, types.int64, *kinds], [item, member, *values])
+        _call_kernel(context, inside, body_type.dispatcher, [types.int64, types.int64, *kinds], [item, member, *values])
     count = context.cast(builder, count, count_type, types.int64)
     _share(context, builder, team_type, team, count, signature.args[3], arguments[3], work)
     return context.get_dummy_value()
@@ -238,12 +240,13 @@ def _compiled_share_range(context, builder, signature, arguments):
     count, elements = (context.cast(builder, value, kind, types.int64)
                        for value, kind in zip((count, elements), signature.args[1:3], strict=True))
     size = context.cast(builder, cgutils.unpack_tuple(builder, team)[1], team_type[1], types.int64)
-    parts = _call_kernel(context, builder, types.Dispatcher(_parts), [types.int64] * 3, [size, count, elements])
+    parts = _call_kernel(context, builder, _parts, [types.int64] * 3, [size, count, elements], types.int64)
 
     def work(inside, item, member, kinds, values):
         *values, count, parts = values
         first, last = (inside.sdiv(inside.mul(count, n), parts) for n in (item, inside.add(item, _I64(1))))
-        _call_kernel(context, inside, body_type, [types.int64, types.int64, *kinds[:-2]], [first, last, *values])
+        _call_kernel(context, inside, body_type.dispatcher, [types.int64, types.int64, *kinds[:-2]],
+                     [first, last, *values])
     kinds = types.Tuple([*signature.args[4], types.int64, types.int64])
     values = context.make_tuple(builder, kinds, [*cgutils.unpack_tuple(builder, arguments[4]), count, parts])
     _share(context, builder, team_type, team, parts, kinds, values, work)
@@ -279,13 +282,14 @@ def _share(context, builder, team_type, team, count, kinds, values, work):
 
     board, size = cgutils.unpack_tuple(builder, team)
     size = context.cast(builder, size, team_type[1], types.int64)
-    _call_kernel(context, builder, types.Dispatcher(_lead), [team_type[0], *[types.int64] * 4],
+    _call_kernel(context, builder, _lead, [team_type[0], *[types.int64] * 4],
                  [board, size, count, builder.ptrtoint(turn, _I64), builder.ptrtoint(data, _I64)])
 
 
-def _call_kernel(context, builder, kernel, kinds, values):
-    """Call what `@jit` made, which raises nothing."""
-    made = kernel.dispatcher.get_compile_result(kernel.get_call_type(context.typing_context, kinds, {}))
-    context.active_code_library.add_linking_library(made.library)
-    function = context.declare_function(builder.module, made.fndesc)
-    return context.call_conv.call_function(builder, function, made.fndesc.restype, made.fndesc.argtypes, values)[1]
+def _call_kernel(context, builder, kernel, kinds, values, result=types.none):
+    """Call what `@jit` made, which raises nothing.  It becomes part of this kernel and is not compiled by itself."""
+    flags = ConfigStack().top().copy()
+    flags.fastmath = FastMathOptions(kernel.targetoptions.get("fastmath", False))
+    signature = typing.signature(result, *kinds)
+    made = context.compile_subroutine(builder, kernel.py_func, signature, flags=flags)
+    return context.call_internal_no_propagate(builder, made.fndesc, signature, values)[1]
