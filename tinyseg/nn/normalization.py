@@ -93,8 +93,8 @@ class BatchNorm2d(Module):
         mean, variance, scale, shift, start = values
         scale = (1 if scale is None else scale) / xp.sqrt(variance + self.eps)
         shift = ((0 if start is None else start) - mean) * scale + (0 if shift is None else shift)
-        column = xp.reshape(scale, (-1, *[1] * (weight.ndim - 1)))
-        return Tensor(xp.astype(weight._array * column, dtype)), Tensor(xp.astype(shift, dtype))
+        column = xp.reshape(xp.astype(scale, dtype), (-1, *[1] * (weight.ndim - 1)))
+        return Tensor(weight._array * column), Tensor(xp.astype(shift, dtype))
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
