@@ -30,21 +30,8 @@ from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
 from tinyseg.kernels.cpu.matrix_unit_pack import TILE, Source, Weights
 from tinyseg.kernels.cpu.matrix_unit_pack import pack_weights as pack_tiles
 from tinyseg.kernels.cpu.matrix_unit_plan import OUTPUTS, Correlation, Layout, Part, correlation
-from tinyseg.kernels.cpu.matrix_unit_product import (
-    DIRECT,
-    FORM,
-    LINES,
-    OUTPUT,
-    SCATTERED,
-    SQUARE,
-    STAY,
-    STRETCH,
-    SUMS,
-    TAP,
-    TILES,
-    Images,
-    Parts,
-)
+from tinyseg.kernels.cpu.matrix_unit_product import FORM, OUTPUT, SQUARE, STAY, SUMS, TAP, TILES, Parts
+from tinyseg.kernels.cpu.matrix_unit_result import DIRECT, LINES, SCATTERED, STRETCH, Images
 from tinyseg.kernels.cpu.threads import num_threads, team
 
 __all__ = ["Packed", "compute", "conv2d", "conv2d_input_grad", "extended", "extensions", "find_plan", "finish",

@@ -8,7 +8,8 @@ from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
 from tinyseg.kernels.cpu.matrix_unit_pack import clear_rows, copy_rows, pack_patches, pack_planes, pack_rows
-from tinyseg.kernels.cpu.matrix_unit_product import SCRATCH, Band, multiply
+from tinyseg.kernels.cpu.matrix_unit_product import Band, multiply
+from tinyseg.kernels.cpu.matrix_unit_result import SCRATCH
 from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
 

@@ -1,4 +1,4 @@
-"""The loops of a convolution on the matrix unit: multiply a band of packed lines, write rows of y.
+"""The loops of a convolution on the matrix unit: multiply a band of lines by the tiles of a weight.
 
 Arrays are flat; `matrix_unit_plan` says what lies where.  Positions are numbered i·pitch + j within a band, and a group
 of tiles is as many neighbouring ones as there are accumulators for, beside one or two blocks of 16 outputs.
@@ -12,30 +12,12 @@ from tinyseg.jit import jit
 from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
 from tinyseg.kernels.cpu.matrix_unit_pack import TILE
-from tinyseg.kernels.cpu.vector import (
-    bf16,
-    interleave,
-    load,
-    load_part,
-    magnitude,
-    maximum,
-    prefetch,
-    scatter,
-    splat,
-    store,
-    store_part,
-    transpose_square,
-    words,
-)
+from tinyseg.kernels.cpu.matrix_unit_result import LINES, STRETCH, Result, lay_down, write, write_lines
+from tinyseg.kernels.cpu.vector import prefetch
 
-__all__ = ["DIRECT", "FORM", "LINES", "OUTPUT", "SCATTERED", "SCRATCH", "SQUARE", "STAY", "SUMS", "TAP", "TILES",
-           "Band", "Images", "Parts", "multiply"]
+__all__ = ["FORM", "OUTPUT", "SQUARE", "STAY", "SUMS", "TAP", "TILES", "Band", "Parts", "multiply"]
 
-STRETCH = 384                                        # positions whose sums are written together, in long runs
-_ORDERED = 6 * TILE                                  # where they wait, after the accumulators
-SCRATCH = _ORDERED + 2 * LINE * STRETCH + LINE
 AHEAD = 4 * TILE                                     # weights are fetched so much before they are needed
-DIRECT, SCATTERED, LINES = 0, -1, -2                 # see `Result`
 TAP, OUTPUT, TILES, SUMS, FORM, SQUARE, STAY = range(7)              # see `Parts`
 
 
@@ -59,30 +41,6 @@ class Parts(NamedTuple):
     tap_rows: np.ndarray
     outputs: np.ndarray
     size: int
-
-
-class Images(NamedTuple):
-    """y, and what becomes of sums.
-
-    first, image    where the first image or group of it starts, and from one to the next
-    height, width   of an image
-    step            rows and columns of y from a position to the next
-    bias            (groups, channels)
-    relu            cut off below 0?
-    row, block, below    for lines, in elements: from a row to the next, to the next block of channels, and to the lower
-                         halves, 0 where there are none
-    """
-
-    first: int
-    image: int
-    height: int
-    width: int
-    step: tuple[int, int]
-    bias: np.ndarray
-    relu: bool
-    row: int
-    block: int
-    below: int
 
 
 class Band(NamedTuple):
@@ -111,29 +69,6 @@ class Band(NamedTuple):
     shift: int
     all_blocks: int
     start: int
-
-
-class Result(NamedTuple):
-    """One image or group of y, and one part.
-
-    outputs    (M, 4), see `matrix_unit_plan.Part`
-    form       k > 0: the columns of k consecutive outputs come between one another;
-               DIRECT: 16 consecutive outputs are 16 columns; SCATTERED: anything;
-               LINES: y is no NCHW array but lines of 32 channels, which are 32 consecutive outputs
-    The rest is as in `Images`.
-    """
-
-    start: int
-    height: int
-    width: int
-    step: tuple[int, int]
-    outputs: np.ndarray
-    form: int
-    bias: np.ndarray
-    relu: bool
-    row: int
-    block: int
-    below: int
 
 
 # ---- multiplying ---------------------------------------------------------------------------------------------------
@@ -186,13 +121,13 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
                 _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept,
                             scratch)
             if finished and result.form == LINES:
-                largest = _write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
+                largest = write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
                                        band, y, result, largest)
             elif finished:
-                _lay_down(scratch, position - begin, across, along, result.form)
+                lay_down(scratch, position - begin, across, along, result.form)
         if finished and result.form != LINES:
             for k in range(across):
-                _write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
+                write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     return largest
 
 
@@ -451,105 +386,3 @@ def _exchange_four(array, place, inwards):
         tile_store(1, array, place + TILE, LINE)
         tile_store(2, array, place + 2 * TILE, LINE)
         tile_store(3, array, place + 3 * TILE, LINE)
-
-
-# ---- writing -------------------------------------------------------------------------------------------------------
-
-@jit
-def _lay_down(scratch, position, across, along, form):
-    """Bring accumulators into order: a row for each output, or for DIRECT a row for each position."""
-    for k in range(across):
-        for n in range(along):
-            tile, place = (k * along + n) * TILE, position + n * LINE
-            if form == DIRECT:
-                for row in range(LINE):
-                    store(scratch, _ORDERED + (place + row) * 2 * LINE + k * LINE, load(scratch, tile + row * LINE))
-            else:
-                transpose_square(scratch, tile, LINE, scratch, _ORDERED + k * LINE * STRETCH + place, STRETCH)
-
-
-@jit
-def _write(scratch, k, begin, end, output, band, y, result):
-    """Write the sums of 16 outputs at positions `begin` .. `end` - 1, the k-th of the blocks laid down."""
-    count = min(LINE, len(result.outputs) - output)
-    position = begin
-    while position < end:
-        i, j = position // band.pitch, position % band.pitch
-        run = min(end - position, band.pitch - j)
-        wanted, place = min(run, band.positions - j), _ORDERED + position - begin
-        if wanted > 0 and result.form == DIRECT:
-            for n in range(wanted):
-                _write_run(scratch, _ORDERED + (position - begin + n) * 2 * LINE + k * LINE, count, band.row + i, j + n,
-                           output, y, result)
-        elif wanted > 0 and result.form == 2:
-            for o in range(0, count, 2):
-                row = place + (k * LINE + o) * STRETCH
-                for n in range(0, wanted, LINE):
-                    even, odd = interleave((load(scratch, row + n), load(scratch, row + STRETCH + n)))
-                    store(scratch, 2 * n, even)
-                    store(scratch, 2 * n + LINE, odd)
-                _write_run(scratch, 0, 2 * wanted, band.row + i, j, output + o, y, result)
-        elif wanted > 0:
-            for o in range(count):
-                _write_run(scratch, place + (k * LINE + o) * STRETCH, wanted, band.row + i, j, output + o, y, result)
-        position += run
-
-
-@jit
-def _write_run(scratch, place, count, i, j, output, y, result):
-    """Write `count` neighbouring sums to y from position (i, j) on, as far as they lie inside."""
-    channel = result.outputs[output, 1]
-    h = i * result.step[0] + result.outputs[output, 2]
-    w = j * result.step[1] + result.outputs[output, 3]
-    step = result.step[1] if result.form == SCATTERED else 1
-    if not 0 <= h < result.height:
-        return
-    first, last = max(0, -(w // step)), min(count, (result.width - 1 - w) // step + 1)
-    start = result.start + (channel * result.height + h) * result.width + w
-    bias = result.bias[channel]
-    for k in range(first, last, LINE):
-        sums = load_part(scratch, place + k, last - k) + bias
-        if result.relu:
-            sums = maximum(splat(0), sums)           # in this order NaN stays
-        if step > 1:
-            scatter(y, start + k * step, step, sums, last - k)
-        else:
-            store_part(y, start + k, sums, last - k)
-
-
-@jit
-def _write_lines(scratch, begin, end, output, band, y, result, largest):
-    """Write the sums of 32 outputs at positions `begin` .. `end` - 1 as lines, and zeros right of the last column.
-
-    Returns `largest`, raised to what is written.
-
-    The sums lie in scratch as `_two_by_two` leaves them: a row of 16 for each position, the other 16 two tiles later.
-    """
-    channel = result.outputs[output, 1]
-    base = result.start + channel // (2 * LINE) * result.block
-    low, high, zero = load(result.bias, channel), load(result.bias, channel + LINE), splat(0)
-    position = begin
-    while position < end:
-        i, j = position // band.pitch, position % band.pitch
-        run = min(end - position, band.pitch - j)
-        h = (band.row + i) * result.step[0] + result.outputs[output, 2]
-        w, step = j * result.step[1] + result.outputs[output, 3], result.step[1]
-        first, last = max(0, -(w // step)), min(run, band.positions - j, (result.width - 1 - w) // step + 1)
-        if not 0 <= h < result.height:
-            last = first
-        for k in range(first, last):
-            place, line = (position - begin + k) * LINE, base + h * result.row + (w + k * step) * LINE
-            a, b = load(scratch, place) + low, load(scratch, place + 2 * TILE) + high
-            if result.relu:
-                a, b = maximum(zero, a), maximum(zero, b)
-            largest = magnitude(magnitude(largest, a), b)
-            store(y, line, words(a, b))
-            if result.below:
-                store(y, line + result.below, words(a - bf16(a), b - bf16(b)))
-        if last > first and w + (last - 1) * step == result.width - 1:
-            edge = base + h * result.row + result.width * LINE
-            store(y, edge, zero)
-            if result.below:
-                store(y, edge + result.below, zero)
-        position += run
-    return largest

@@ -26,7 +26,7 @@ from numba.core.targetconfig import ConfigStack
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.vector import address, compiled, intrinsic, places
 
-__all__ = ["ASKED", "CALLS", "Team", "increase", "new_board", "reaches", "serve", "share", "share_range"]
+__all__ = ["ASKED", "CALLS", "LED", "Team", "increase", "new_board", "reaches", "serve", "share", "share_range"]
 
 # What a board holds, each on a line of the cache of its own.
 ASKED, CALLS, MEMBERS, INSIDE, LED, FUNCTION, DATA = range(0, 56, 8)
@@ -145,9 +145,10 @@ def serve(board, member, calls, turns):
         for _ in range(_LOOKS):
             asked = look(board, ASKED)
             if asked != seen:
-                seen, idle = asked, 0
+                seen = asked
                 increase(board, INSIDE, 1)           # before the look at MEMBERS: either is 0, or the leader waits
                 if member < look(board, MEMBERS):
+                    idle = 0
                     _call(board[FUNCTION], board[DATA], member)
                 increase(board, INSIDE, -1)
                 if look(board, CALLS) != calls:

@@ -1,8 +1,7 @@
-"""Sharing work among threads that are awake.
+"""Threads that help: awake while there is work, for the loops of kernels (see `team`) and for calls of NumPy.
 
 A sleeping thread takes 30 to 200 µs to wake, which is longer than many a layer.  So a helper without work watches for
-more, for about a millisecond, before it sleeps: while layers follow one another a call costs some 10 µs.  It watches
-outside the interpreter, which stays free for the other threads.
+more, for about a millisecond, before it sleeps.  It watches outside the interpreter, which stays free for others.
 
 Two pools that spin for work take the cores from each other when calls alternate: a convolution that fills columns and
 lets BLAS's threads multiply them ran nine times slower.  So where the work multiplies matrices, BLAS is held to one
@@ -24,7 +23,7 @@ import numba
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from tinyseg.kernels.cpu.team import ASKED, CALLS, Team, increase, new_board, reaches, serve
+from tinyseg.kernels.cpu.team import ASKED, CALLS, LED, Team, increase, new_board, reaches, serve
 
 __all__ = ["in_parallel", "num_threads", "team"]
 
@@ -147,7 +146,7 @@ class _Helpers:
         with self._lock:
             self._asleep += 1
         try:
-            return self._waiting.get()
+            return None if self.board[LED] else self._waiting.get()     # who leads may not have seen that we sleep
         finally:
             with self._lock:
                 self._asleep -= 1
