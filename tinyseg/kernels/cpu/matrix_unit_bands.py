@@ -9,7 +9,7 @@ from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
 from tinyseg.kernels.cpu.matrix_unit_pack import clear_rows, copy_rows, pack_patches, pack_planes, pack_rows
 from tinyseg.kernels.cpu.matrix_unit_product import Band, multiply
-from tinyseg.kernels.cpu.matrix_unit_result import SCRATCH
+from tinyseg.kernels.cpu.matrix_unit_result import SCRATCH, STRETCH
 from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
 
@@ -63,7 +63,7 @@ class Memory(NamedTuple):
 
     lines, planes   what is packed, once it is `ready`: zero between rows
     sums            of positions while further channels are packed
-    scratch         see `multiply`
+    scratch, table  see `multiply`
     peaks           the largest magnitudes of x and of y
     """
 
@@ -72,6 +72,7 @@ class Memory(NamedTuple):
     ready: np.ndarray
     sums: np.ndarray
     scratch: np.ndarray
+    table: np.ndarray
     peaks: np.ndarray
 
 
@@ -79,7 +80,8 @@ def memory_of(members: int, lines: int, planes: int, sums: int) -> Memory:
     """For so many members; elements for each."""
     lines, planes, sums, scratch = (workspace.empty((members, -(-size // LINE) * LINE + LINE))
                                     for size in (lines, planes, sums, SCRATCH))
-    return Memory(lines, planes, np.zeros(members, np.int64), sums, scratch, np.zeros((members, 2, LINE), np.float32))
+    return Memory(lines, planes, np.zeros(members, np.int64), sums, scratch,
+                  workspace.empty((members, 2 * STRETCH), np.int64), np.zeros((members, 2, LINE), np.float32))
 
 
 # ---- packed --------------------------------------------------------------------------------------------------------
@@ -170,7 +172,8 @@ def _begin(own, ready, member):
 def _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member):
     band = Band(row, rows, grid.width, grid.pitch, LINE, 0, block, blocks, blocks, 0, grid.blocks, 0)
     largest = multiply(lines, lines, source, tiles, image % len(target.bias) * parts.size, parts, memory.sums[member],
-                       band, y, target, image, memory.scratch[member], load(memory.peaks, (member, 1, 0)))
+                       band, y, target, image, memory.scratch[member], memory.table[member],
+                       load(memory.peaks, (member, 1, 0)))
     store(memory.peaks, (member, 1, 0), largest)
 
 
@@ -199,5 +202,6 @@ def _band_of_lines(item, member, first, lines, lie, others, other, blocks, sourc
     band = Band(row, rows, grid.width, grid.pitch, grid.step, grid.row_step, done, here + more, here, shift,
                 grid.blocks, start)
     largest = multiply(lines, others, source, tiles, 0, parts, sums[item % len(sums)], band, y, target, image,
-                       memory.scratch[member], load(memory.peaks, (member, 1, 0)))
+                       memory.scratch[member], memory.table[member],
+                       load(memory.peaks, (member, 1, 0)))
     store(memory.peaks, (member, 1, 0), largest)

@@ -12,7 +12,17 @@ from tinyseg.jit import jit
 from tinyseg.kernels.cpu.amx import begin_tiles, end_tiles, tile_dot, tile_load, tile_store, tile_zero
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
 from tinyseg.kernels.cpu.matrix_unit_pack import TILE
-from tinyseg.kernels.cpu.matrix_unit_result import LINES, STRETCH, Result, lay_down, write, write_lines
+from tinyseg.kernels.cpu.matrix_unit_result import (
+    LINES,
+    STRETCH,
+    Result,
+    Waiting,
+    fetch_lines,
+    find_places,
+    lay_down,
+    write,
+    write_lines,
+)
 from tinyseg.kernels.cpu.vector import prefetch
 
 __all__ = ["FORM", "OUTPUT", "SQUARE", "STAY", "SUMS", "TAP", "TILES", "Band", "Parts", "multiply"]
@@ -74,7 +84,7 @@ class Band(NamedTuple):
 # ---- multiplying ---------------------------------------------------------------------------------------------------
 
 @jit(inline="always")
-def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images, image, scratch, largest):
+def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images, image, scratch, table, largest):
     """Multiply a band of lines by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
     Returns the largest magnitudes written if the result are lines, a vector, from those so far.
@@ -90,45 +100,62 @@ def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images
         largest = _multiply_part(lines, others, source, tiles, weights + part[TILES],
                                  parts.offsets[part[TAP]:following[TAP]], parts.tap_rows[part[TAP]:following[TAP]],
                                  sums[part[SUMS]:], band, part[SQUARE] == 1, part[STAY] == 1, y, result, scratch,
-                                 largest)
+                                 table, largest)
     end_tiles()
     return largest
 
 
 @jit(inline="always")
 def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, square, stay, y, result,
-                   scratch, largest):
-    across, along = (2, 2) if square else (1, 6)
+                   scratch, table, largest):
+    """Lines of y are written while the next tiles multiply; see `Waiting`."""
+    along, across = 2 if square else 6, 2 if square or result.form == LINES else 1
     positions = band.rows * band.pitch
     stretches = -(-positions // STRETCH)
     outputs = -(-len(result.outputs) // (across * LINE))
     finished = band.block + band.blocks == band.all_blocks
+    to_lines, filled = finished and result.form == LINES, (-1, 0, 0)
     for turn in range(stretches * outputs):
         stretch, output = (turn // outputs, turn % outputs) if stay else (turn % stretches, turn // stretches)
         begin, end = stretch * STRETCH, min(positions, (stretch + 1) * STRETCH)
+        _, channel, row, column = _output(result, output * across * LINE)
+        waiting = Waiting(0, 0, 0, along * TILE, channel, result.start + channel // (2 * LINE) * result.block)
+        if to_lines and filled != (stretch, row, column):
+            filled = stretch, row, column
+            find_places(table, begin, end, output * across * LINE, band, result)
         for position in range(begin, end, along * LINE):
             first, last = _taps(tap_rows, band.row + position // band.pitch,
                                 band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
-            kept = (output * stretches * STRETCH + position) * across * LINE
             line = _line(band, position)
+            into = 2 * along * TILE - waiting.place if to_lines else 0
             if square:
                 other = _line(band, position + LINE) if position + LINE < positions else line
-                written = _written(result, position, output * across * LINE, band)
-                _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band, 2 * output,
-                            min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept, y, written,
-                            result.below, scratch)
+                kept = (output * stretches * STRETCH + position) * 2 * LINE
+                largest = _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band,
+                                      2 * output, min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept,
+                                      scratch, into, table, waiting, y, result, largest)
             else:
-                _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept,
-                            scratch)
-            if finished and result.form == LINES:
-                largest = write_lines(scratch, position, min(end, position + along * LINE), output * across * LINE,
-                                       band, y, result, largest)
+                for half in range(across):
+                    kept = ((across * output + half) * stretches * STRETCH + position) * LINE
+                    largest = _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band,
+                                          across * output + half, sums, kept, scratch, into + 6 * half * TILE, table,
+                                          waiting, half, y, result, largest)
+            if to_lines:
+                waiting = Waiting(position - begin, min(end - position, along * LINE), into, along * TILE, channel,
+                                  waiting.block)
             elif finished:
                 lay_down(scratch, position - begin, across, along, result.form)
-        if finished and result.form != LINES:
+        if to_lines:
+            largest = write_lines(scratch, table, waiting, 0, waiting.count, y, result, largest)
+        elif finished:
             for k in range(across):
                 write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     return largest
+
+
+@jit
+def _output(result, output):
+    return result.outputs[output, 0], result.outputs[output, 1], result.outputs[output, 2], result.outputs[output, 3]
 
 
 @jit
@@ -137,16 +164,6 @@ def _line(band, position):
     if band.step == LINE:
         return band.start + LINE * position
     return band.start + position // band.pitch * band.row_step + position % band.pitch * band.step
-
-
-@jit
-def _written(result, position, output, band):
-    """Where y is written from this position on, if its lines should be fetched before, else -1."""
-    if result.form != LINES or band.block + band.blocks < band.all_blocks or result.step[1] > 1:
-        return -1
-    h = (band.row + position // band.pitch) * result.step[0] + result.outputs[output, 2]
-    w = position % band.pitch + result.outputs[output, 3]
-    return result.start + result.outputs[output, 1] // (2 * LINE) * result.block + h * result.row + w * LINE
 
 
 @jit
@@ -161,9 +178,12 @@ def _taps(tap_rows, top, bottom, source):
 
 
 @jit(inline="always")
-def _six_by_one(lines, others, position, source, tiles, weights, offsets, first, last, band, output, sums, kept,
-                scratch):
-    """Six tiles of positions by one block of outputs, into scratch or `sums`."""
+def _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band, output, sums, kept, scratch,
+                into, table, waiting, half, y, result, largest):
+    """Six tiles of positions from `line` on, by one block of outputs: to scratch[into], or to sums[kept].
+
+    Meanwhile those that wait are written, in two halves.
+    """
     if band.block:
         _exchange_six(sums, kept, True)
     else:
@@ -173,24 +193,38 @@ def _six_by_one(lines, others, position, source, tiles, weights, offsets, first,
         tile_zero(3)
         tile_zero(4)
         tile_zero(5)
-    taps, size = len(offsets), 2 * TILE if source.below else TILE
+    taps, size, used = len(offsets), 2 * TILE if source.below else TILE, last - first
+    each = max(1, min(8, 6 * LINE // max(1, 2 * band.blocks * used)))
+    done, rows_ahead = half * each * band.blocks * used, 11 if used >= 8 and half == 0 else 0
     for b in range(band.blocks):
         tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
-        line = position + b * source.block
-        if b < band.here:
-            _six_taps(lines, line, source, tiles, tile, offsets, first, last)
-        else:
-            _six_taps(others, line + band.shift, source, tiles, tile, offsets, first, last)
+        here = b < band.here
+        largest = _six_taps(lines if here else others, line + b * source.block + (0 if here else band.shift), source,
+                            tiles, tile, offsets, first, last, rows_ahead, scratch, table, waiting, done, each, y,
+                            result, largest)
+        done += each * used
     if band.block + band.blocks == band.all_blocks:
-        _exchange_six(scratch, 0, False)
+        if half:
+            largest = write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+        _exchange_six(scratch, into, False)
     else:
         _exchange_six(sums, kept, False)
+    return largest
 
 
-@jit
-def _six_taps(lines, line, source, tiles, tile, offsets, first, last):
-    """The taps of one block of channels."""
+@jit(inline="always")
+def _six_taps(lines, line, source, tiles, tile, offsets, first, last, rows_ahead, scratch, table, waiting, done, each,
+              y, result, largest):
+    """The taps of one block of channels; see `_four_taps`."""
+    coming = line + 6 * TILE + (offsets[last - 1] if last > first else 0)
     for t in range(first, last):
+        for k in range(rows_ahead):
+            prefetch(lines, coming + k * LINE)
+        coming += rows_ahead * LINE
+        if done < waiting.count:
+            largest = write_lines(scratch, table, waiting, done, each, y, result, largest)
+            fetch_lines(table, waiting, done, each, y, result)
+            done += each
         if source.below:
             _six(lines, line + offsets[t], tiles, tile + TILE)
             _six(lines, line + offsets[t], tiles, tile)
@@ -199,6 +233,7 @@ def _six_taps(lines, line, source, tiles, tile, offsets, first, last):
         else:
             _six(lines, line + offsets[t], tiles, tile)
             tile += TILE
+    return largest
 
 
 @jit
@@ -250,10 +285,10 @@ def _exchange_six(array, place, inwards):
 
 @jit(inline="always")
 def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, first, last, band, output, other, sums,
-                kept, y, written, below, scratch):
+                kept, scratch, into, table, waiting, y, result, largest):
     """Two tiles of positions, at `line` and `second`, by two blocks of outputs, `output` and `other`.
 
-    written, below    see `_four_taps`
+    The sums go to scratch[into]; meanwhile those that wait are written.
     """
     if band.block:
         _exchange_four(sums, kept, True)
@@ -262,33 +297,33 @@ def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, fi
         tile_zero(1)
         tile_zero(2)
         tile_zero(3)
-    taps, size = len(offsets), 2 * TILE if source.below else TILE
+    taps, size, done = len(offsets), 2 * TILE if source.below else TILE, 0
+    each = max(2, min(8, 2 * LINE // max(1, band.blocks * (last - first))))
     for b in range(band.blocks):
         tile = weights + ((output * band.all_blocks + band.block + b) * taps + first) * size
         beside = tile + (other - output) * band.all_blocks * taps * size
-        block = b * source.block
-        if b < band.here:
-            _four_taps(lines, line + block, second - line, band.step, source, tiles, tile, beside, offsets, first, last,
-                       y, written, below)
-        else:
-            _four_taps(others, line + block + band.shift, second - line, band.step, source, tiles, tile, beside,
-                       offsets, first, last, y, written, below)
-        if written >= 0:
-            written += 2 * LINE * (last - first)
+        here = b < band.here
+        largest = _four_taps(lines if here else others, line + b * source.block + (0 if here else band.shift),
+                             second - line, band.step, source, tiles, tile, beside, offsets, first, last, scratch,
+                             table, waiting, done, each, y, result, largest)
+        done += each * (last - first)
     if band.block + band.blocks == band.all_blocks:
-        _exchange_four(scratch, 0, False)
+        largest = write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+        _exchange_four(scratch, into, False)
     else:
         _exchange_four(sums, kept, False)
+    return largest
 
 
-@jit
-def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, first, last, y, written, below):
+@jit(inline="always")
+def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, first, last, scratch, table, waiting,
+               done, each, y, result, largest):
     """The taps of one block of channels.  The tiles of positions are `apart` elements apart, their rows `step`.
 
-    Where there are many taps, memory works meanwhile: the lines are fetched that the last row of taps reads at the next
-    32 positions, four at a time, and two of y from y[written] on, whose lower halves lie `below` elements later.
+    Memory and vectors work while the matrix unit does: where there are many taps, the lines are fetched that the last
+    row of them reads at the next 32 positions; and `each` lines that wait are written, without the `done` first.
     """
-    many, coming = last - first >= 8, line + offsets[max(0, last - 1)] + 2 * apart
+    many, coming = last - first >= 8, line + 2 * apart + (offsets[last - 1] if last > first else 0)
     for t in range(first, last):
         if many:
             for k in range(4):
@@ -296,12 +331,10 @@ def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, f
                 if source.below:
                     prefetch(lines, coming + source.below + k * step)
             coming += 4 * step
-            if written >= 0:
-                for k in range(2):
-                    prefetch(y, written + k * LINE)
-                    if below:
-                        prefetch(y, written + below + k * LINE)
-                written += 2 * LINE
+        if done < waiting.count:
+            largest = write_lines(scratch, table, waiting, done, each, y, result, largest)
+            fetch_lines(table, waiting, done, each, y, result)
+            done += each
         if source.below:
             _twelve(lines, line + offsets[t], line + offsets[t] + source.below, apart, step, tiles, tile, beside)
             tile += 2 * TILE
@@ -310,6 +343,7 @@ def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, f
             _four(lines, line + offsets[t], apart, step, tiles, tile, beside)
             tile += TILE
             beside += TILE
+    return largest
 
 
 @jit

@@ -17,6 +17,7 @@ from tinyseg.kernels.cpu.vector import (
     load_part,
     magnitude,
     maximum,
+    prefetch,
     scatter,
     splat,
     store,
@@ -25,7 +26,8 @@ from tinyseg.kernels.cpu.vector import (
     words,
 )
 
-__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "STRETCH", "Images", "Result", "lay_down", "write", "write_lines"]
+__all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "STRETCH", "Images", "Result", "Waiting",
+           "fetch_lines", "find_places", "lay_down", "write", "write_lines"]
 
 STRETCH = 384                                        # positions whose sums are written together, in long runs
 _ORDERED = 6 * TILE                                  # where they wait, after the accumulators
@@ -55,6 +57,22 @@ class Images(NamedTuple):
     row: int
     block: int
     below: int
+
+
+class Waiting(NamedTuple):
+    """Sums of 32 outputs, which wait in scratch until they are written as lines.
+
+    first, count      positions, by their numbers in the table of `find_places`
+    place, beside     in scratch: a row of 16 for each position, and how much later the other 16
+    channel, block    of y, the first, and where its lines begin
+    """
+
+    first: int
+    count: int
+    place: int
+    beside: int
+    channel: int
+    block: int
 
 
 class Result(NamedTuple):
@@ -143,38 +161,47 @@ def _write_run(scratch, place, count, i, j, output, y, result):
 
 
 @jit
-def write_lines(scratch, begin, end, output, band, y, result, largest):
-    """Write the sums of 32 outputs at positions `begin` .. `end` - 1 as lines, and zeros right of the last column.
+def find_places(table, begin, end, output, band, result):
+    """table[k]: where the line of position begin + k lies in a block of channels, or -1 where it lies in none.
 
-    Returns `largest`, raised to what is written.
-
-    The sums lie in scratch as `_two_by_two` leaves them: a row of 16 for each position, the other 16 two tiles later.
+    One more where it is the last of its row: a line of zeros follows.
     """
-    channel = result.outputs[output, 1]
-    base = result.start + channel // (2 * LINE) * result.block
-    low, high, zero = load(result.bias, channel), load(result.bias, channel + LINE), splat(0)
-    position = begin
-    while position < end:
-        i, j = position // band.pitch, position % band.pitch
-        run = min(end - position, band.pitch - j)
+    i, j = begin // band.pitch, begin % band.pitch
+    for k in range(end - begin):
         h = (band.row + i) * result.step[0] + result.outputs[output, 2]
-        w, step = j * result.step[1] + result.outputs[output, 3], result.step[1]
-        first, last = max(0, -(w // step)), min(run, band.positions - j, (result.width - 1 - w) // step + 1)
-        if not 0 <= h < result.height:
-            last = first
-        for k in range(first, last):
-            place, line = (position - begin + k) * LINE, base + h * result.row + (w + k * step) * LINE
-            a, b = load(scratch, place) + low, load(scratch, place + 2 * TILE) + high
+        w = j * result.step[1] + result.outputs[output, 3]
+        inside = 0 <= h < result.height and 0 <= w < result.width and j < band.positions
+        table[k] = h * result.row + w * LINE + (w == result.width - 1) if inside else -1
+        j += 1
+        if j == band.pitch:
+            i, j = i + 1, 0
+
+
+@jit(inline="always")
+def fetch_lines(table, waiting, done, count, y, result):
+    """Have so many lines of those that will be written next brought to the cache."""
+    for k in range(waiting.first + waiting.count + done, waiting.first + waiting.count + done + count):
+        prefetch(y, waiting.block + (table[k] & -LINE))
+        if result.below:
+            prefetch(y, waiting.block + result.below + (table[k] & -LINE))
+
+
+@jit(inline="always")
+def write_lines(scratch, table, waiting, done, count, y, result, largest):
+    """Write `count` of the lines that wait, without the `done` first.  Returns `largest`, raised to what is written."""
+    low, high, zero = load(result.bias, waiting.channel), load(result.bias, waiting.channel + LINE), splat(0)
+    for k in range(done, min(done + count, waiting.count)):
+        if table[waiting.first + k] >= 0:
+            place, line = waiting.place + k * LINE, waiting.block + (table[waiting.first + k] & -LINE)
+            a, b = load(scratch, place) + low, load(scratch, place + waiting.beside) + high
             if result.relu:
                 a, b = maximum(zero, a), maximum(zero, b)
             largest = magnitude(magnitude(largest, a), b)
             store(y, line, words(a, b))
             if result.below:
                 store(y, line + result.below, words(a - bf16(a), b - bf16(b)))
-        if last > first and w + (last - 1) * step == result.width - 1:
-            edge = base + h * result.row + result.width * LINE
-            store(y, edge, zero)
-            if result.below:
-                store(y, edge + result.below, zero)
-        position += run
+            if table[waiting.first + k] & 1:
+                store(y, line + LINE, zero)
+                if result.below:
+                    store(y, line + LINE + result.below, zero)
     return largest
