@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import re
 import sys
 
 import pytest
@@ -187,8 +188,9 @@ def test_the_memory_of_a_net_is_measured_in_its_own_process():
 def test_a_profile_of_a_net(bench, tmp_path):
     out = bench("net", "--profile", "--base", 2, "--size", 16, "--against", "none", "--out", "found")
     for words in ("U-Net-2, 16x16, batch 2 · inference", "U-Net-2, 16x16, batch 2 · training step", "weight grad",
-                  "3x3, 3->2, 16x16, batch 2", "normalisation", "optimizer"):
+                  "normalisation", "optimizer"):
         assert words in out
+    assert re.search(r"3x3, \d+->\d+, \d+x\d+, batch 2", out)        # which one is among the slowest, nobody knows
     assert [p.name for p in (tmp_path / "found").iterdir()] == ["profile.json"]
 
 
