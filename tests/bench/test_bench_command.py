@@ -1,8 +1,8 @@
 """`tinyseg bench` as a user runs it, on layers of 8x8."""
 
 import json
-import subprocess
 import re
+import subprocess
 import sys
 
 import pytest
