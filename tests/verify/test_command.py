@@ -134,7 +134,7 @@ def test_the_smallest_failing_geometry_is_shown_and_its_reproduction_reproduces(
     got, expected = done.stdout.removeprefix("got\n").split("expected\n")
     assert "1." in expected
     assert got != expected
-    case = verify("kernels_of_mine.py:wrong", "--seconds", 2, "--only", "padding", "--json", status=1)["properties"][0]
+    case = verify("kernels_of_mine.py:wrong", "--seconds", 20, "--only", "padding", "--json", status=1)["properties"][0]
     again = subprocess.run([sys.executable, "-c", case["reproduce"]], cwd=verify.folder, capture_output=True, text=True)
     assert "Violation: f(x, p) = f(padded x, 0)" in again.stderr
     text = verify("kernels_of_mine.py:wrong", *QUICK, status=1)
