@@ -32,9 +32,10 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-def jit(function=None, *, fastmath=False, inline="never", allocates=False):
+def jit(function=None, *, fastmath=False, inline="never", allocates=False, inner=False):
     """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops.
 
+    inner        whether kernels only call it: what would let Python do so is left out, and a call from there crashes
     allocates    whether it makes arrays, or calls one that returns some.  Others do not count the references to their
                  arrays, which would cost some 100 cycles whenever one kernel calls another.
     """
@@ -42,5 +43,5 @@ def jit(function=None, *, fastmath=False, inline="never", allocates=False):
         if numba.config.DISABLE_JIT:
             return np.errstate(all="ignore")(body)   # compiled arithmetic signals nothing either
         return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy",
-                          _nrt=allocates, no_cfunc_wrapper=True)(body)     # no caller from C: a tenth of compile time
+                          _nrt=allocates, no_cfunc_wrapper=True, no_cpython_wrapper=inner)(body)
     return compile_ if function is None else compile_(function)

@@ -68,7 +68,7 @@ def pack_weights(team, tiles, below, weight, groups, table, peaks):
     share(team, groups * len(table.blocks), _pack_block, (tiles, below, weight, groups, table, peaks))
 
 
-@jit
+@jit(inner=True)
 def _pack_block(item, member, tiles, below, weight, groups, table, peaks):
     """One tile for each 32 inputs."""
     group, block = item // len(table.blocks), item % len(table.blocks)
@@ -80,7 +80,7 @@ def _pack_block(item, member, tiles, below, weight, groups, table, peaks):
     store(peaks, (item, 0), largest)
 
 
-@jit
+@jit(inner=True)
 def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scratch):
     """Blocks of 32 channels of the rows of x that `count` rows of a plane want.  Returns the largest magnitudes.
 
@@ -123,7 +123,7 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
     return largest
 
 
-@jit
+@jit(inner=True)
 def copy_rows(lines, base, source, x, image, pitch, below, row, count):
     """The rows of x that `count` rows of a plane want: one block of channels, to lines[base] and on.
 
@@ -145,21 +145,21 @@ def copy_rows(lines, base, source, x, image, pitch, below, row, count):
                         store(lines, place + source.below, load(x, line + below))
 
 
-@jit
+@jit(inner=True)
 def _plane_row(source, h, row, count):
     """The line where row h of x begins, or -1."""
     plane, i = source.row_planes[h % source.stride], h // source.stride - row - source.first
     return plane + i * source.pitch if plane >= 0 and 0 <= i < count else -1
 
 
-@jit
+@jit(inner=True)
 def _pack(lines, place, below, x, index, channels, channel):
     if below:
         return pack_split_lines(lines, place, below, x, index, channels, channel)
     return pack_lines(lines, place, x, index, channels, channel)
 
 
-@jit
+@jit(inner=True)
 def clear_rows(lines, line, blocks, row, count, source):
     """Zeros where a plane's row is none of x.  A line has `line` elements."""
     for remainder in range(source.stride):
@@ -178,7 +178,7 @@ def clear_rows(lines, line, blocks, row, count, source):
                                 lines[k] = 0
 
 
-@jit
+@jit(inner=True)
 def pack_planes(planes, x, image, channels, row, count, source):
     """As `pack_rows`, but numbers in place of lines, and channels in place of blocks."""
     begin = max(0, (row + source.first) * source.stride)
@@ -195,7 +195,7 @@ def pack_planes(planes, x, image, channels, row, count, source):
                         store_part(planes, c * source.block + plane_row + place + k, numbers, pixels - k)
 
 
-@jit
+@jit(inner=True)
 def pack_patches(lines, block, below, blocks, planes, steps, positions):
     """Lines that hold, in place of channels, whatever numbers of the planes lie at `steps` from a position."""
     largest = splat(0)

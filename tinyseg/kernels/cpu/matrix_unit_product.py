@@ -22,6 +22,7 @@ from tinyseg.kernels.cpu.matrix_unit_result import (
     lay_down,
     write,
     write_lines,
+    write_rest,
 )
 from tinyseg.kernels.cpu.vector import prefetch
 
@@ -83,7 +84,7 @@ class Band(NamedTuple):
 
 # ---- multiplying ---------------------------------------------------------------------------------------------------
 
-@jit(inline="always")
+@jit(inner=True)
 def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images, image, scratch, table, largest):
     """Multiply a band of lines by the tiles from tiles[weights] on; write y, or keep sums for the next blocks.
 
@@ -105,7 +106,7 @@ def multiply(lines, others, source, tiles, weights, parts, sums, band, y, images
     return largest
 
 
-@jit(inline="always")
+@jit(inner=True)
 def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sums, band, square, stay, y, result,
                    scratch, table, largest):
     """Lines of y are written while the next tiles multiply; see `Waiting`."""
@@ -146,19 +147,19 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
             elif finished:
                 lay_down(scratch, position - begin, across, along, result.form)
         if to_lines:
-            largest = write_lines(scratch, table, waiting, 0, waiting.count, y, result, largest)
+            largest = write_rest(scratch, table, waiting, 0, y, result, largest)
         elif finished:
             for k in range(across):
                 write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
     return largest
 
 
-@jit
+@jit(inner=True)
 def _output(result, output):
     return result.outputs[output, 0], result.outputs[output, 1], result.outputs[output, 2], result.outputs[output, 3]
 
 
-@jit
+@jit(inner=True)
 def _line(band, position):
     """Where the line of a position begins, for a tap and a block without distance."""
     if band.step == LINE:
@@ -166,7 +167,7 @@ def _line(band, position):
     return band.start + position // band.pitch * band.row_step + position % band.pitch * band.step
 
 
-@jit
+@jit(inner=True)
 def _taps(tap_rows, top, bottom, source):
     """The first and the last-plus-one tap that reads a row of x at positions from row `top` to row `bottom`."""
     first, last = 0, len(tap_rows)
@@ -205,7 +206,7 @@ def _six_by_one(lines, others, line, source, tiles, weights, offsets, first, las
         done += each * used
     if band.block + band.blocks == band.all_blocks:
         if half:
-            largest = write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+            largest = write_rest(scratch, table, waiting, done, y, result, largest)
         _exchange_six(scratch, into, False)
     else:
         _exchange_six(sums, kept, False)
@@ -236,7 +237,7 @@ def _six_taps(lines, line, source, tiles, tile, offsets, first, last, rows_ahead
     return largest
 
 
-@jit
+@jit(inner=True)
 def _six(lines, line, tiles, tile):
     tile_load(7, tiles, tile, LINE)
     tile_load(6, lines, line, LINE)
@@ -257,7 +258,7 @@ def _six(lines, line, tiles, tile):
     tile_dot(5, 6, 7)
 
 
-@jit
+@jit(inner=True)
 def _ahead(tiles, tile):
     prefetch(tiles, tile)
     prefetch(tiles, tile + LINE)
@@ -265,7 +266,7 @@ def _ahead(tiles, tile):
     prefetch(tiles, tile + 3 * LINE)
 
 
-@jit
+@jit(inner=True)
 def _exchange_six(array, place, inwards):
     if inwards:
         tile_load(0, array, place, LINE)
@@ -308,7 +309,7 @@ def _two_by_two(lines, others, line, second, source, tiles, weights, offsets, fi
                              table, waiting, done, each, y, result, largest)
         done += each * (last - first)
     if band.block + band.blocks == band.all_blocks:
-        largest = write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+        largest = write_rest(scratch, table, waiting, done, y, result, largest)
         _exchange_four(scratch, into, False)
     else:
         _exchange_four(sums, kept, False)
@@ -346,7 +347,7 @@ def _four_taps(lines, line, apart, step, source, tiles, tile, beside, offsets, f
     return largest
 
 
-@jit
+@jit(inner=True)
 def _four(lines, line, apart, step, tiles, tile, beside):
     tile_load(4, lines, line, step)
     tile_load(6, tiles, tile, LINE)
@@ -366,7 +367,7 @@ def _four(lines, line, apart, step, tiles, tile, beside):
     _ahead(tiles, beside + AHEAD + 12 * LINE)
 
 
-@jit
+@jit(inner=True)
 def _twelve(lines, line, lower, apart, step, tiles, tile, beside):
     """upper · lower, upper · upper, lower · upper: each accumulator rests for three products after one of its own."""
     tile_load(4, lines, line, step)
@@ -407,7 +408,7 @@ def _twelve(lines, line, lower, apart, step, tiles, tile, beside):
     tile_dot(3, 5, 7)
 
 
-@jit
+@jit(inner=True)
 def _exchange_four(array, place, inwards):
     """Accumulators 0 and 1 are the two tiles of positions for one block of outputs, 2 and 3 for the other."""
     if inwards:

@@ -27,7 +27,7 @@ from tinyseg.kernels.cpu.vector import (
 )
 
 __all__ = ["DIRECT", "LINES", "SCATTERED", "SCRATCH", "STRETCH", "Images", "Result", "Waiting",
-           "fetch_lines", "find_places", "lay_down", "write", "write_lines"]
+           "fetch_lines", "find_places", "lay_down", "write", "write_lines", "write_rest"]
 
 STRETCH = 384                                        # positions whose sums are written together, in long runs
 _ORDERED = 6 * TILE                                  # where they wait, after the accumulators
@@ -98,7 +98,7 @@ class Result(NamedTuple):
     below: int
 
 
-@jit
+@jit(inner=True)
 def lay_down(scratch, position, across, along, form):
     """Bring accumulators into order: a row for each output, or for DIRECT a row for each position."""
     for k in range(across):
@@ -111,7 +111,7 @@ def lay_down(scratch, position, across, along, form):
                 transpose_square(scratch, tile, LINE, scratch, _ORDERED + k * LINE * STRETCH + place, STRETCH)
 
 
-@jit
+@jit(inner=True)
 def write(scratch, k, begin, end, output, band, y, result):
     """Write the sums of 16 outputs at positions `begin` .. `end` - 1, the k-th of the blocks laid down."""
     count = min(LINE, len(result.outputs) - output)
@@ -138,7 +138,7 @@ def write(scratch, k, begin, end, output, band, y, result):
         position += run
 
 
-@jit
+@jit(inner=True)
 def _write_run(scratch, place, count, i, j, output, y, result):
     """Write `count` neighbouring sums to y from position (i, j) on, as far as they lie inside."""
     channel = result.outputs[output, 1]
@@ -160,7 +160,7 @@ def _write_run(scratch, place, count, i, j, output, y, result):
             store_part(y, start + k, sums, last - k)
 
 
-@jit
+@jit(inner=True)
 def find_places(table, begin, end, output, band, result):
     """table[k]: where the line of position begin + k lies in a block of channels, or -1 where it lies in none.
 
@@ -205,3 +205,9 @@ def write_lines(scratch, table, waiting, done, count, y, result, largest):
                 if result.below:
                     store(y, line + LINE + result.below, zero)
     return largest
+
+
+@jit(inner=True)
+def write_rest(scratch, table, waiting, done, y, result, largest):
+    """All lines that still wait."""
+    return write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
