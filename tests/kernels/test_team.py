@@ -36,16 +36,6 @@ def _double(first, last, x, factor, y):
         y[i] += factor * x[i]
 
 
-@pytest.fixture
-def two_threads():
-    before = numba.get_num_threads()
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("needs two threads")
-    numba.set_num_threads(2)
-    yield
-    numba.set_num_threads(before)
-
-
 def counted(count, slow=0):
     visits, members = np.zeros(count, np.int64), np.full(count, -1)
     count_all(team(), count, 1, visits, members, np.zeros(count), slow)

@@ -16,16 +16,6 @@ from tinyseg.kernels.cpu.threads import _blas, in_parallel
 from tinyseg.kernels.cpu.workspace import pool
 
 
-@pytest.fixture
-def two_threads():
-    before = numba.get_num_threads()
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("needs two threads")
-    numba.set_num_threads(2)
-    yield
-    numba.set_num_threads(before)
-
-
 def blas_threads():
     return [library.num_threads for library in _blas().lib_controllers if library.user_api == "blas"]
 

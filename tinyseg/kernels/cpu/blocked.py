@@ -1,6 +1,6 @@
 """Blocked activations: made, taken apart, added, cut off below 0."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from tinyseg.kernels.cpu.vector import (
 from tinyseg.kernels.cpu.vector_math import where_positive
 
 __all__ = ["Lie", "add", "alike", "by_blocks", "concatenate", "corner", "empty", "end_row",
-           "flat_lines", "largest_of", "like", "merged", "numbers", "pixel", "plain", "put", "relu", "relu_grad"]
+           "flat_lines", "like", "merged", "numbers", "pixel", "plain", "put", "relu", "relu_grad"]
 
 GUARD = 128                                          # lines that the last tiles may read beyond the last plane
 
@@ -111,11 +111,6 @@ def plain(x: Blocked) -> np.ndarray:
 def alike(*arrays: Any) -> bool:
     """Are all blocked, with the same parts?"""
     return len({tuple(part.shape for part in a.parts) if isinstance(a, Blocked) else None for a in arrays}) == 1
-
-
-def largest_of(numbers: Iterable[np.float32]) -> np.float32:
-    """NaN if there is one."""
-    return np.float32(np.max(list(numbers), initial=0))
 
 
 # Each of these is the operation of its name in the registry, or None where it must be done on plain arrays.

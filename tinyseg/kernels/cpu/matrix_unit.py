@@ -27,8 +27,7 @@ from tinyseg.kernels.cpu.matrix_unit_bands import (
     memory_of,
 )
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE, representable
-from tinyseg.kernels.cpu.matrix_unit_pack import TILE, Source, Weights
-from tinyseg.kernels.cpu.matrix_unit_pack import pack_weights as pack_tiles
+from tinyseg.kernels.cpu.matrix_unit_pack import TILE, Source, Weights, pack_tiles
 from tinyseg.kernels.cpu.matrix_unit_plan import OUTPUTS, Correlation, Layout, Part, correlation
 from tinyseg.kernels.cpu.matrix_unit_product import FORM, OUTPUT, SQUARE, STAY, SUMS, TAP, TILES, Parts
 from tinyseg.kernels.cpu.matrix_unit_result import DIRECT, LINES, SCATTERED, STRETCH, Images
@@ -116,8 +115,7 @@ class Packed:
         self.output_blocks = -(-count // OUTPUTS)
         self.first_weights = np.pad(ordered[0], (0, -count % OUTPUTS), mode="edge")
         self.outputs = ordered.T
-        self.tile = TILE * (2 if split else 1)
-        self.block_size = taps * self.blocks * self.tile                 # elements, for 16 outputs
+        self.block_size = taps * self.blocks * TILE * (2 if split else 1)            # elements, for 16 outputs
         self.size = self.output_blocks * self.block_size
         self.form = LINES if lines else _form(c, part)
         self.square = self.output_blocks % 2 == 0 and (split or (lines and self.blocks <= _FEW_BLOCKS))

@@ -180,20 +180,19 @@ def _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles
 # ---- read where they lie -------------------------------------------------------------------------------------------
 
 @jit
-def convolve_lines(team, bands, lines, lie, others, other, blocks, source, grid, parts, tiles, sums, y, target, memory):
+def convolve_lines(team, bands, lines, lie, others, other, blocks, source, grid, parts, tiles, y, target, memory):
     """Multiply those bands, numbered through the images, of two arrays of lines.
 
     bands        the first, and how many
     lie, other   where pixel (0, 0) of an image lies, and from one to the next
     blocks       of channels: how many came before, how many are in `lines`, and how many in `others`
-    sums         of each of these bands while there are further channels
     """
     share(team, bands[1], _band_of_lines,
-          (bands[0], lines, lie, others, other, blocks, source, grid, parts, tiles, sums, y, target, memory))
+          (bands[0], lines, lie, others, other, blocks, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
-def _band_of_lines(item, member, first, lines, lie, others, other, blocks, source, grid, parts, tiles, sums, y, target,
+def _band_of_lines(item, member, first, lines, lie, others, other, blocks, source, grid, parts, tiles, y, target,
                    memory):
     image, row, rows, _ = _place(first + item, grid)
     done, here, more = blocks
@@ -201,7 +200,6 @@ def _band_of_lines(item, member, first, lines, lie, others, other, blocks, sourc
     shift = other[0] - lie[0] + image * (other[1] - lie[1]) - here * source.block
     band = Band(row, rows, grid.width, grid.pitch, grid.step, grid.row_step, done, here + more, here, shift,
                 grid.blocks, start)
-    largest = multiply(lines, others, source, tiles, 0, parts, sums[item % len(sums)], band, y, target, image,
-                       memory.scratch[member], memory.table[member],
-                       load(memory.peaks, (member, 1, 0)))
+    largest = multiply(lines, others, source, tiles, 0, parts, memory.sums[item % len(memory.sums)], band, y, target,
+                       image, memory.scratch[member], memory.table[member], load(memory.peaks, (member, 1, 0)))
     store(memory.peaks, (member, 1, 0), largest)

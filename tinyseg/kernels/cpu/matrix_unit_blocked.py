@@ -103,7 +103,7 @@ class _Plan:
         while images * bands % threads and bands < c.grid[0]:
             bands += 1
         self.rows = -(-c.grid[0] // bands)
-        self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else LINE
+        self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else 0
         for part in self.parts:
             part.kept = part.sums(self.rows * self.pitch) if len(blocks) > 2 else 0
         self.tables, self.weights = tables(self.parts, [4 * part.size <= _CACHED for part in self.parts],
@@ -150,15 +150,14 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
     grid = Grid(*c.grid, plan.rows, plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, blocks, blocks, 0)
     bands = x.shape[0] * -(-c.grid[0] // plan.rows)
     members = team(bands)
-    memory = memory_of(members.size, 0, 0, 0)
+    memory = memory_of(members.size, 0, 0, plan.kept)
     at_once = bands if len(places) == 2 else members.size            # bands whose sums wait for further parts
-    sums = workspace.empty((members.size, plan.kept))
 
     for first in range(0, bands, at_once):
         done = 0
         for (lines, lie, here), (others, other, more) in zip(places[::2], places[1::2], strict=True):
             convolve_lines(members, (first, min(at_once, bands - first)), lines, (lie.first, lie.image), others,
-                           (other.first, other.image), (done, here, more), source, grid, plan.tables, tiles, sums, flat,
+                           (other.first, other.image), (done, here, more), source, grid, plan.tables, tiles, flat,
                            target, memory)
             done += here + more
     return finish(y, memory.peaks.max())

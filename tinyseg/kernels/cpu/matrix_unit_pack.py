@@ -13,7 +13,7 @@ from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import gather, load, magnitude, splat, store, store_part
 
 __all__ = ["TILE", "Source", "Weights", "clear_rows", "copy_rows", "pack_patches", "pack_planes", "pack_rows",
-           "pack_weights"]
+           "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
 
@@ -60,7 +60,7 @@ class Weights(NamedTuple):
 
 
 @jit
-def pack_weights(team, tiles, below, weight, groups, table, peaks):
+def pack_tiles(team, tiles, below, weight, groups, table, peaks):
     """Tiles of all blocks of all groups; the lower halves of numbers `below` elements later, unless that is 0.
 
     To `peaks` the largest magnitudes, for each block.

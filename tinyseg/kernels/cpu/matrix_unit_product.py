@@ -119,7 +119,7 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
     for turn in range(stretches * outputs):
         stretch, output = (turn // outputs, turn % outputs) if stay else (turn % stretches, turn // stretches)
         begin, end = stretch * STRETCH, min(positions, (stretch + 1) * STRETCH)
-        _, channel, row, column = _output(result, output * across * LINE)
+        channel, row, column = _where(result, output * across * LINE)
         waiting = Waiting(0, 0, 0, along * TILE, channel, result.start + channel // (2 * LINE) * result.block)
         if to_lines and filled != (stretch, row, column):
             filled = stretch, row, column
@@ -155,8 +155,8 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
 
 
 @jit(inner=True)
-def _output(result, output):
-    return result.outputs[output, 0], result.outputs[output, 1], result.outputs[output, 2], result.outputs[output, 3]
+def _where(result, output):
+    return result.outputs[output, 1], result.outputs[output, 2], result.outputs[output, 3]
 
 
 @jit(inner=True)
