@@ -64,6 +64,26 @@ def test_channels_that_do_not_fit_the_cache(split, operands, size):
     matrix_unit.find_plan.cache_clear()
 
 
+@pytest.mark.skipif(config.DISABLE_JIT, reason="too slow")
+@both
+@given(operands=convolutions(channels=(33, 70), outputs=(5, 17, 40), padding=range(9), kernel=range(1, 5),
+                             dilation=(1, 2, 4, 7)),
+       size=st.sampled_from([1, 1 << 20]), chosen=st.randoms(use_true_random=False))
+def test_whatever_the_plan(split, operands, size, chosen):
+    """Bands of any rows and combs, whole or in runs."""
+    consider = matrix_unit._Plan._consider
+
+    def consider_some(plan, *candidate):
+        if plan.cost == float("inf") or chosen.random() < 0.3:
+            plan.cost = float("inf")
+            consider(plan, *candidate)
+    with mock.patch.object(matrix_unit, "LINES_BYTES", size), \
+            mock.patch.object(matrix_unit._Plan, "_consider", consider_some):
+        matrix_unit.find_plan.cache_clear()
+        check(*operands, split)
+    matrix_unit.find_plan.cache_clear()
+
+
 def test_without_the_compiler():
     finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "small"],
                               env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, text=True, capture_output=True, timeout=300)

@@ -95,17 +95,16 @@ def _exactly(y: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:
 class Packed:
     """The tables of one part: whose weights go where, and which lines their taps read."""
 
-    def __init__(self, c: Correlation, part: Part, offsets: np.ndarray, patches: bool, split: bool, lines: bool):
-        """offsets: where each tap of the correlation reads, in lines from a position.  lines: is the result blocked?"""
+    def __init__(self, c: Correlation, part: Part, patches: bool, split: bool, lines: bool):
+        """lines: is the result blocked?"""
         count = part.outputs.shape[1]
         ordered = part.outputs[:, np.lexsort(part.outputs[[1, 3, 2]])] if lines else part.outputs    # by place, channel
         if patches:                                  # a "channel" for each tap and channel, and one tap
             inputs = part.inputs.T.reshape(1, -1)
-            self.offsets = np.zeros(1, np.int64)
+            self.offsets = np.zeros(1, np.int64)     # the only one
             self.tap_rows = np.zeros(1, np.int64)
         else:
             inputs = part.inputs
-            self.offsets = LINE * offsets[part.taps]
             self.tap_rows = np.ascontiguousarray(c.taps[part.taps, 0])
         taps = len(inputs)
         self.blocks = -(-inputs.shape[1] // BLOCK)
@@ -119,8 +118,14 @@ class Packed:
         self.size = self.output_blocks * self.block_size
         self.form = LINES if lines else _form(c, part)
         self.square = self.output_blocks % 2 == 0 and (split or (lines and self.blocks <= _FEW_BLOCKS))
+        self.along = 2 if self.square else 6
+        self.taps = part.taps
         self.kept = 0                                # elements that keep sums of one band
         self.work = taps * self.blocks * self.output_blocks * (3 if split else 1)     # products for each 16 positions
+
+    def place(self, offsets: np.ndarray) -> None:
+        """offsets: where each tap of the correlation reads, in lines from a position."""
+        self.offsets = LINE * offsets[self.taps]
 
     def sums(self, positions: int) -> int:
         """Elements that keep the sums of so many positions."""
@@ -138,50 +143,62 @@ def _form(c: Correlation, part: Part) -> int:
 
 
 class _Plan:
-    """How to compute one correlation of so many images: by bands of `rows` rows and runs of `blocks` blocks.
+    """How to compute one correlation of so many images: by bands of `combs` times `rows` rows, `apart` from one to the
+    next, and runs of `blocks` blocks.
 
     cost    roughly, in cycles of one thread
     """
 
     def __init__(self, c: Correlation, images: int, split: bool, threads: int, lines: bool, patches: bool,
-                 shifted: bool):
-        self.c, self.split, self.writes_lines, self.patches, self.shifted = c, split, lines, patches, shifted
+                 shifted: bool, apart: int):
+        self.c, self.split, self.patches, self.apart = c, split, patches, apart
+        self.side = min(apart, c.grid[0])            # as many combs come between one another
+        self.parts = [Packed(c, part, patches, split, lines) for part in c.parts]
+        self.all_blocks = max(part.blocks for part in self.parts)
         self.cost = float("inf")
-        rows = c.grid[0]
-        for bands in sorted({1, 2, 3, 4, threads, 2 * threads, 4 * threads, *(8 * 2**k for k in range(12)), rows}):
-            if bands <= rows:
-                self._consider(-(-rows // bands), images, threads)
+        rows, inside = -(-c.grid[0] // apart), c.inside()
+        for count in sorted({*range(1, 16), *(2**k for k in range(4, 16)), rows}):
+            if count <= rows:
+                layout = Layout(c, -(-rows // count), apart, shifted)
+                for combs in {-(-self.side // k) for k in range(1, self.side + 1)}:
+                    self._consider(layout, combs, inside, images, threads)
 
-    def _consider(self, rows: int, images: int, threads: int) -> None:
-        c = self.c
-        layout = Layout(c, rows, self.shifted)
-        parts = [Packed(c, part, layout.offsets, self.patches, self.split, self.writes_lines) for part in c.parts]
-        all_blocks = max(part.blocks for part in parts)
-        lines = rows * layout.width + 2 * 96 if self.patches else layout.lines
-        filled = lines * min(1, -(-c.size[0] // c.stride[0]) / layout.count)         # the others are read by no tap
+    def _consider(self, layout: Layout, combs: int, inside: float, images: int, threads: int) -> None:
+        """inside: which part of what taps read is no padding."""
+        c, parts, rows = self.c, self.parts, layout.rows
+        positions = (rows - 1) * layout.width + c.grid[1]
+        lines = rows * layout.width + 2 * 96 if self.patches else (combs - 1) * layout.comb + layout.lines
+        filled = lines * min(1, -(-c.size[0] // layout.row_step) / layout.count)     # the others are read by no tap
         line = 64 * (2 if self.split else 1)
-        blocks = all_blocks if self.patches else max(1, min(all_blocks, int(LINES_BYTES // (line * filled))))
-        runs = -(-all_blocks // blocks)
-        blocks = -(-all_blocks // runs)
-        positions = rows * layout.width
-        sums = sum(part.sums(positions) for part in parts) * (runs > 1)
+        blocks = self.all_blocks if self.patches else max(1, min(self.all_blocks, int(LINES_BYTES // (line * filled))))
+        runs = -(-self.all_blocks // blocks)
+        blocks = -(-self.all_blocks // runs)
+        sums = combs * sum(part.sums(positions) for part in parts) * (runs > 1)
         memory = threads * (blocks * line * lines + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
-        work = 17 * 6 * ceil(positions / 96) * sum(part.work for part in parts)
-        pack = (20 if self.split else 10) * all_blocks * (1.25 * positions if self.patches else filled)
+        work = 17 * inside * sum(combs * part.along * ceil(positions / (part.along * LINE)) * part.work
+                                 for part in parts)
+        read = 2 if self.apart > 1 else 1            # rows that do not follow one another come from memory more slowly
+        pack = (20 if self.split else 10) * self.all_blocks * (1.25 * positions if self.patches else read * filled)
         weights = 4 * sum(part.size for part in parts)
-        stream = weights / 24 if weights > _WEIGHTS_BYTES else 0
-        keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 2)
+        stream = weights / 9 if weights > _WEIGHTS_BYTES else 0
+        keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 1)
         misses = max(0, blocks * line * filled - LINES_BYTES) / 4
-        write = positions * sum(part.output_blocks * (60 if part.form == SCATTERED else 10) for part in parts)
-        turns = -(-images * -(-c.grid[0] // rows) // threads)
+        write = combs * positions * sum(part.output_blocks * (60 if part.form == SCATTERED else 10) for part in parts)
+        turns = -(-images * self._bands(rows, combs) // threads)
         cost = turns * (work + pack + stream + keep + misses + write + 20_000 * runs)
         if cost < self.cost and (memory < 30 << 20 or rows == 1):
-            self.cost, self.rows, self.layout, self.parts, self.blocks = cost, rows, layout, parts, blocks
-            self.all_blocks, self.lines, self.sums = all_blocks, lines, sums
+            self.cost, self.layout, self.rows, self.combs = cost, layout, rows, combs
+            self.blocks, self.lines, self.sums, self.bands = blocks, lines, sums, self._bands(rows, combs)
+
+    def _bands(self, rows: int, combs: int) -> int:
+        """Of an image."""
+        return -(-self.c.grid[0] // (rows * self.apart)) * -(-self.side // combs)
 
     def finish(self) -> None:
         for part in self.parts:
-            part.kept = part.sums(self.rows * self.layout.width) if self.blocks < self.all_blocks else 0
+            if not self.patches:
+                part.place(self.layout.offsets)
+            part.kept = self.combs * part.sums(self.rows * self.layout.width) if self.blocks < self.all_blocks else 0
         stay = [4 * part.size * self.blocks <= _WEIGHTS_BYTES * self.all_blocks for part in self.parts]
         self.tables, self.weights = tables(self.parts, stay)
 
@@ -191,7 +208,9 @@ def find_plan(operation: str, geometry: ConvGeometry, channels: int, outputs: in
               split: bool, threads: int, lines: bool = False) -> _Plan:
     """The cheapest of the ways to pack.  lines: is the result blocked?"""
     c = correlation(operation, geometry, channels, outputs, kernel)
-    ways = [(False, False), (False, True)] + [(True, False)] * (len(c.parts) == 1 and channels % BLOCK != 0)
+    ways = {(False, shifted, apart) for shifted in (False, True) for apart in (1, c.rows_apart())}
+    if len(c.parts) == 1 and channels % BLOCK != 0:
+        ways.add((True, False, 1))
     plan = min((_Plan(c, max(images, 1), split, threads, lines, *way) for way in ways), key=lambda plan: plan.cost)
     plan.kernel = kernel
     plan.finish()
@@ -208,25 +227,27 @@ def compute(plan: _Plan, x: np.ndarray | Blocked, weight: np.ndarray, y: np.ndar
         return False
 
     c, layout, images = plan.c, plan.layout, x.shape[0] * groups
-    members = team(images * -(-c.grid[0] // plan.rows))
+    bands = images * plan.bands
+    members = team(bands)
     halves, patches = (2 if plan.split else 1), plan.patches
     below = plan.blocks * plan.lines * LINE if plan.split else 0
     # The rows of a band are all that patches know: no tap lies beyond them.
-    source = Source(1 << 40 if patches else c.size[0], c.size[1], c.stride[0], layout.first, layout.width,
-                    plan.lines * LINE, below, layout.planes, layout.plane, layout.lead, layout.row_planes,
+    source = Source(1 << 40 if patches else c.size[0], c.size[1], c.stride[0], layout.first, layout.row_step,
+                    layout.width, plan.lines * LINE, below, layout.planes, layout.plane, layout.lead, layout.row_planes,
                     layout.columns, layout.runs)
-    grid = Grid(*c.grid, plan.rows, layout.width, LINE, 0, plan.all_blocks, plan.blocks, layout.count)
+    grid = Grid(*c.grid, plan.rows, plan.apart, plan.combs, layout.comb * LINE, layout.width, LINE, 0, plan.all_blocks,
+                plan.blocks, layout.count)
     memory = memory_of(members.size, halves * plan.blocks * plan.lines * LINE,
                        c.channels * layout.lines if patches else 0, plan.sums)
     flat, target = target_of(y, c.step, bias, relu, groups)
     operand, rest = _operand(x, plan, groups), (grid, plan.tables, tiles, flat, target, memory)
     if patches:
-        convolve_patches(members, images, operand, source, source._replace(height=c.size[0], block=layout.lines,
+        convolve_patches(members, bands, operand, source, source._replace(height=c.size[0], block=layout.lines,
                                                                            below=0), *rest)
     elif isinstance(x, Blocked):
-        convolve_copied(members, images, operand, source, *rest)
+        convolve_copied(members, bands, operand, source, *rest)
     else:
-        convolve_planes(members, images, operand, source, *rest)
+        convolve_planes(members, bands, operand, source, *rest)
     largest_x, largest_y = memory.peaks.max((0, 2))
     return representable(x.largest if isinstance(x, Blocked) else largest_x, largest_weight) and finish(y, largest_y)
 

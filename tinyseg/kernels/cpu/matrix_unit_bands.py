@@ -8,7 +8,7 @@ from tinyseg.jit import jit
 from tinyseg.kernels.cpu import workspace
 from tinyseg.kernels.cpu.matrix_unit_lines import LINE
 from tinyseg.kernels.cpu.matrix_unit_pack import clear_rows, copy_rows, pack_patches, pack_planes, pack_rows
-from tinyseg.kernels.cpu.matrix_unit_product import Band, multiply
+from tinyseg.kernels.cpu.matrix_unit_product import Band, multiply, rows_of
 from tinyseg.kernels.cpu.matrix_unit_result import SCRATCH, STRETCH
 from tinyseg.kernels.cpu.team import share
 from tinyseg.kernels.cpu.vector import load, magnitude, splat, store
@@ -21,7 +21,8 @@ class Grid(NamedTuple):
     """The positions of a correlation, and the bands.
 
     height, width   rows of positions, and positions in each
-    rows            of a band
+    rows, apart     of a comb, and from one to the next
+    combs, comb     of a band, which come between one another, and elements from one to the next
     pitch           from a row of positions to the next
     step, row_step  see `Band`
     blocks, run     of channels: all, and how many are multiplied before others are packed
@@ -31,6 +32,9 @@ class Grid(NamedTuple):
     height: int
     width: int
     rows: int
+    apart: int
+    combs: int
+    comb: int
     pitch: int
     step: int
     row_step: int
@@ -87,76 +91,90 @@ def memory_of(members: int, lines: int, planes: int, sums: int) -> Memory:
 # ---- packed --------------------------------------------------------------------------------------------------------
 
 @jit
-def convolve_planes(team, images, x, source, grid, parts, tiles, y, target, memory):
-    """Fill y, `images` images or groups of them: rows of an array NCHW become lines."""
-    share(team, images * -(-grid.height // grid.rows), _band_of_planes,
+def convolve_planes(team, bands, x, source, grid, parts, tiles, y, target, memory):
+    """Fill y, so many bands of all images and groups: rows of an array NCHW become lines."""
+    share(team, bands, _band_of_planes,
           (x, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
-def convolve_copied(team, images, x, source, grid, parts, tiles, y, target, memory):
+def convolve_copied(team, bands, x, source, grid, parts, tiles, y, target, memory):
     """Lines are copied to where taps can read them."""
-    share(team, images * -(-grid.height // grid.rows), _band_of_copies,
+    share(team, bands, _band_of_copies,
           (x, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
-def convolve_patches(team, images, x, source, plane_source, grid, parts, tiles, y, target, memory):
+def convolve_patches(team, bands, x, source, plane_source, grid, parts, tiles, y, target, memory):
     """Few channels fill no line: what all taps of a position read becomes one.
 
     source, plane_source    of lines, and of the planes from which patches are taken
     """
-    share(team, images * -(-grid.height // grid.rows), _band_of_patches,
+    share(team, bands, _band_of_patches,
           (x, source, plane_source, grid, parts, tiles, y, target, memory))
 
 
 @jit
 def _band_of_planes(item, member, x, source, grid, parts, tiles, y, target, memory):
-    image, row, rows, wanted = _place(item, grid)
+    image, row, combs = _place(item, grid)
     lines, scratch, largest = memory.lines[member], memory.scratch[member], load(memory.peaks, (member, 0, 0))
     _begin(lines, memory.ready, member)
-    clear_rows(lines, LINE, grid.run, row, wanted, source)
+    for k in range(combs):
+        clear_rows(lines[k * grid.comb:], LINE, grid.run, row + k, _wanted(grid, row + k), source)
     for block in range(0, grid.blocks, grid.run):
         blocks = min(grid.run, grid.blocks - block)
-        largest = magnitude(largest, pack_rows(lines, x.flat, x.first + image * x.image, x.channels, block, blocks, row,
-                                               wanted, source, scratch))
-        _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member)
+        for k in range(combs):
+            comb, wanted = lines[k * grid.comb:], _wanted(grid, row + k)
+            largest = magnitude(largest, pack_rows(comb, x.flat, x.first + image * x.image, x.channels, block, blocks,
+                                                   row + k, wanted, source, scratch))
+        _multiply(lines, source, image, row, combs, block, blocks, grid, parts, tiles, y, target, memory, member)
     store(memory.peaks, (member, 0, 0), largest)
 
 
 @jit
 def _band_of_copies(item, member, x, source, grid, parts, tiles, y, target, memory):
-    image, row, rows, wanted = _place(item, grid)
+    image, row, combs = _place(item, grid)
     lines = memory.lines[member]
     _begin(lines, memory.ready, member)
-    clear_rows(lines, LINE, grid.run, row, wanted, source)
+    for k in range(combs):
+        clear_rows(lines[k * grid.comb:], LINE, grid.run, row + k, _wanted(grid, row + k), source)
     for block in range(0, grid.blocks, grid.run):
         blocks = min(grid.run, grid.blocks - block)
-        for b in range(blocks):
-            copy_rows(lines, b * source.block, source, x.flat, x.first + image * x.image + (block + b) * x.block,
-                      x.pitch, x.below, row, wanted)
-        _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member)
+        for k in range(combs):
+            comb, wanted = lines[k * grid.comb:], _wanted(grid, row + k)
+            for b in range(blocks):
+                copy_rows(comb, b * source.block, source, x.flat, x.first + image * x.image + (block + b) * x.block,
+                          x.pitch, x.below, row + k, wanted)
+        _multiply(lines, source, image, row, combs, block, blocks, grid, parts, tiles, y, target, memory, member)
 
 
 @jit
 def _band_of_patches(item, member, x, source, plane_source, grid, parts, tiles, y, target, memory):
-    image, row, rows, wanted = _place(item, grid)
-    planes, lines = memory.planes[member], memory.lines[member]
+    image, row, combs = _place(item, grid)
+    planes, lines, wanted = memory.planes[member], memory.lines[member], _wanted(grid, row)
     _begin(planes, memory.ready, member)
     clear_rows(planes, 1, len(x.channels), row, wanted, plane_source)
     pack_planes(planes, x.flat, x.first + image * x.image, x.channels, row, wanted, plane_source)
+    rows = wanted - grid.lines + grid.rows
     largest = pack_patches(lines, source.block, source.below, grid.blocks, planes, x.steps, rows * grid.pitch)
-    _multiply(lines, source, image, row, rows, 0, grid.blocks, grid, parts, tiles, y, target, memory, member)
+    _multiply(lines, source, image, row, combs, 0, grid.blocks, grid, parts, tiles, y, target, memory, member)
     store(memory.peaks, (member, 0, 0), magnitude(load(memory.peaks, (member, 0, 0)), largest))
 
 
 @jit
 def _place(item, grid):
-    """The image of a band, its first row and how many, and rows of a plane that it wants."""
-    bands = -(-grid.height // grid.rows)
-    row = item % bands * grid.rows
-    rows = min(grid.rows, grid.height - row)
-    return item // bands, row, rows, grid.lines - grid.rows + rows
+    """The image of a band, its first row, and how many combs it has."""
+    side = min(grid.apart, grid.height)
+    across = -(-side // grid.combs)
+    bands = across * -(-grid.height // (grid.rows * grid.apart))
+    down, first = item % bands // across, item % bands % across * grid.combs
+    return item // bands, down * grid.rows * grid.apart + first, min(grid.combs, side - first)
+
+
+@jit
+def _wanted(grid, row):
+    """Rows of a plane that a comb wants whose first row that is."""
+    return grid.lines - grid.rows + rows_of(row, grid.rows, grid.apart, grid.height)
 
 
 @jit
@@ -169,8 +187,9 @@ def _begin(own, ready, member):
 
 
 @jit(inline="always")
-def _multiply(lines, source, image, row, rows, block, blocks, grid, parts, tiles, y, target, memory, member):
-    band = Band(row, rows, grid.width, grid.pitch, LINE, 0, block, blocks, blocks, 0, grid.blocks, 0)
+def _multiply(lines, source, image, row, combs, block, blocks, grid, parts, tiles, y, target, memory, member):
+    band = Band(row, grid.rows, grid.apart, grid.height, combs, grid.comb, grid.width, grid.pitch, LINE, 0, block,
+                blocks, blocks, 0, grid.blocks, 0)
     largest = multiply(lines, lines, source, tiles, image % len(target.bias) * parts.size, parts, memory.sums[member],
                        band, y, target, image, memory.scratch[member], memory.table[member],
                        load(memory.peaks, (member, 1, 0)))
@@ -194,12 +213,12 @@ def convolve_lines(team, bands, lines, lie, others, other, blocks, source, grid,
 @jit
 def _band_of_lines(item, member, first, lines, lie, others, other, blocks, source, grid, parts, tiles, y, target,
                    memory):
-    image, row, rows, _ = _place(first + item, grid)
+    image, row, combs = _place(first + item, grid)
     done, here, more = blocks
     start = lie[0] + image * lie[1] + row * grid.row_step
     shift = other[0] - lie[0] + image * (other[1] - lie[1]) - here * source.block
-    band = Band(row, rows, grid.width, grid.pitch, grid.step, grid.row_step, done, here + more, here, shift,
-                grid.blocks, start)
+    band = Band(row, grid.rows, grid.apart, grid.height, combs, grid.comb, grid.width, grid.pitch, grid.step,
+                grid.row_step, done, here + more, here, shift, grid.blocks, start)
     largest = multiply(lines, others, source, tiles, 0, parts, memory.sums[item % len(memory.sums)], band, y, target,
                        image, memory.scratch[member], memory.table[member], load(memory.peaks, (member, 1, 0)))
     store(memory.peaks, (member, 1, 0), largest)

@@ -85,8 +85,7 @@ class _Plan:
         self.c, self.split, self.kernel = c, split, kernel
         self.pitch = _positions_pitch(c)
         pitch, (a, b) = c.size[1] + 1, c.taps.T
-        offsets = a * pitch + b
-        self.parts = [Packed(c, part, offsets, False, split, lines) for part in c.parts]
+        self.parts = [Packed(c, part, False, split, lines) for part in c.parts]
         self.cost = sum(part.work for part in self.parts)
         line = pitch * sum(blocks) * (128 if split else 64)              # bytes of a row of x
         reach, groups = int(np.ptp(a)), sum(part.output_blocks for part in self.parts) / 2
@@ -105,6 +104,7 @@ class _Plan:
         self.rows = -(-c.grid[0] // bands)
         self.kept = self.sums(self.rows * self.pitch) if len(blocks) > 2 else 0
         for part in self.parts:
+            part.place(a * pitch + b)
             part.kept = part.sums(self.rows * self.pitch) if len(blocks) > 2 else 0
         self.tables, self.weights = tables(self.parts, [4 * part.size <= _CACHED for part in self.parts],
                                            square=c.stride != (1, 1))
@@ -144,10 +144,10 @@ def _compute(plan: _Plan, x: Blocked, weight: np.ndarray, y: np.ndarray | Blocke
     if len(places) % 2:
         places.append((*places[-1][:2], 0))
     lie = places[0][1]                               # the same for all, but for the images
-    source = Source(*c.size, c.stride[0], 0, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None],
+    source = Source(*c.size, c.stride[0], 0, 1, x.pitch, lie.block, lie.below or 0, 1, 0, 0, _UNUSED, _UNUSED[None],
                     _UNUSED[None])
     blocks = sum(part.shape[1] for part in x.parts)
-    grid = Grid(*c.grid, plan.rows, plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, blocks, blocks, 0)
+    grid = Grid(*c.grid, plan.rows, 1, 1, 0, plan.pitch, c.stride[1] * LINE, c.stride[0] * lie.pitch, blocks, blocks, 0)
     bands = x.shape[0] * -(-c.grid[0] // plan.rows)
     members = team(bands)
     memory = memory_of(members.size, 0, 0, plan.kept)

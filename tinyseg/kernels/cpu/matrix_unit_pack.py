@@ -21,8 +21,9 @@ TILE = LINE * LINE                                   # elements
 class Source(NamedTuple):
     """x, and where its rows go: lines of a `Layout`, in elements.
 
-    stride, first    row i of a plane, for the positions from row p on, is x's row stride·(p + first + i) + remainder
-    pitch            from a row to the next
+    stride, first, row_step    row i of a plane, for the positions from row p on, is x's row
+                     stride·(p + first) + row_step·i + remainder
+    pitch            from a row of a plane to the next
     block, below     to the next block of channels; to the lower halves, 0 where there are none
     planes, plane, lead    planes side by side in a row plane, their size, and what comes before their first row
     row_planes, columns, runs    see `Layout`
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     width: int
     stride: int
     first: int
+    row_step: int
     pitch: int
     block: int
     below: int
@@ -86,40 +88,44 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
 
     channels    where each channel begins in the image
     """
-    largest = splat(0)
-    width, cells = source.width, source.height * source.width
-    begin = max(0, (row + source.first) * source.stride) * width
-    end = min(source.height, (row + source.first + count) * source.stride) * width
+    largest, below = splat(0), TILE if source.below else 0
+    begin, end = _rows(source, row, count)
     for b in range(blocks):
         base, channel = b * source.block, 32 * (block + b)
-        for number in range(begin, end, LINE):
-            cell = max(0, min(number, cells - LINE))
-            h, w = cell // width, cell % width
-            if w + LINE <= width:
-                plane_row = _plane_row(source, h, row, count)
-                if plane_row < 0:
-                    continue
-                column = source.columns[0, w]
-                if len(source.columns) == 1 and column >= 0 and source.columns[0, w + LINE - 1] == column + LINE - 1:
-                    place = base + LINE * (plane_row + column)
-                    largest = magnitude(largest, _pack(lines, place, source.below, x, image + cell, channels, channel))
-                    continue
-            below = TILE if source.below else 0
-            largest = magnitude(largest, _pack(scratch, 0, below, x, image + cell, channels, channel))
+        if source.width < LINE:
+            largest = magnitude(largest, _pack_narrow(lines, base, x, image, channels, channel, begin, end, row, count,
+                                                      source, scratch))
+            continue
+        for h in range(begin, end):
             plane_row = _plane_row(source, h, row, count)
-            for k in range(LINE):
-                if plane_row >= 0:
-                    for plane in range(len(source.columns)):
-                        column = source.columns[plane, w]
-                        if column >= 0:
-                            place = base + LINE * (plane_row + column)
-                            store(lines, place, load(scratch, LINE * k))
-                            if source.below:
-                                store(lines, place + source.below, load(scratch, TILE + LINE * k))
-                w += 1
-                if w == width:
-                    w, h = 0, h + 1
-                    plane_row = _plane_row(source, h, row, count)
+            if plane_row < 0:
+                continue
+            for column in range(0, source.width, LINE):
+                w = min(column, source.width - LINE)                 # the last pixels come twice
+                cell, place = image + h * source.width + w, source.columns[0, w]
+                if len(source.columns) == 1 and place >= 0 and source.columns[0, w + LINE - 1] == place + LINE - 1:
+                    largest = magnitude(largest, _pack(lines, base + LINE * (plane_row + place), source.below, x, cell,
+                                                       channels, channel))
+                    continue
+                largest = magnitude(largest, _pack(scratch, 0, below, x, cell, channels, channel))
+                for k in range(LINE):
+                    _put(lines, base + LINE * plane_row, w + k, source, scratch, LINE * k, TILE)
+    return largest
+
+
+@jit(inner=True)
+def _pack_narrow(lines, base, x, image, channels, channel, begin, end, row, count, source, scratch):
+    """One block of channels of rows that are less than a line of pixels: what is packed at once goes on in the next."""
+    largest, below = splat(0), TILE if source.below else 0
+    width, cells = source.width, source.height * source.width
+    for number in range(begin * width, end * width, LINE):
+        cell = max(0, min(number, cells - LINE))
+        largest = magnitude(largest, _pack(scratch, 0, below, x, image + cell, channels, channel))
+        for k in range(LINE):
+            h, w = (cell + k) // width, (cell + k) % width
+            plane_row = _plane_row(source, h, row, count)
+            if plane_row >= 0:
+                _put(lines, base + LINE * plane_row, w, source, scratch, LINE * k, TILE)
     return largest
 
 
@@ -129,26 +135,37 @@ def copy_rows(lines, base, source, x, image, pitch, below, row, count):
 
     x    lines too: pixel (h, w) at x[image + h·pitch + w·16], the lower halves `below` elements later
     """
-    begin = max(0, (row + source.first) * source.stride)
-    for h in range(begin, min(source.height, (row + source.first + count) * source.stride)):
+    begin, end = _rows(source, row, count)
+    for h in range(begin, end):
         plane_row = _plane_row(source, h, row, count)
-        if plane_row < 0:
-            continue
-        for w in range(source.width):
-            line = image + h * pitch + w * LINE
-            for plane in range(len(source.columns)):
-                column = source.columns[plane, w]
-                if column >= 0:
-                    place = base + LINE * (plane_row + column)
-                    store(lines, place, load(x, line))
-                    if source.below:
-                        store(lines, place + source.below, load(x, line + below))
+        if plane_row >= 0:
+            for w in range(source.width):
+                _put(lines, base + LINE * plane_row, w, source, x, image + h * pitch + w * LINE, below)
+
+
+@jit(inner=True)
+def _put(lines, place, w, source, x, line, below):
+    """The line of column w to each plane that has this column, in the rows at `place`."""
+    for plane in range(len(source.columns)):
+        column = source.columns[plane, w]
+        if column >= 0:
+            store(lines, place + LINE * column, load(x, line))
+            if source.below:
+                store(lines, place + LINE * column + source.below, load(x, line + below))
+
+
+@jit(inner=True)
+def _rows(source, row, count):
+    """The first row of x that positions from row `row` on may want, and the last plus one."""
+    begin = (row + source.first) * source.stride
+    return max(0, begin), min(source.height, begin + count * source.row_step)
 
 
 @jit(inner=True)
 def _plane_row(source, h, row, count):
     """The line where row h of x begins, or -1."""
-    plane, i = source.row_planes[h % source.stride], h // source.stride - row - source.first
+    beyond = h - (row + source.first) * source.stride
+    plane, i = source.row_planes[beyond % source.row_step], beyond // source.row_step
     return plane + i * source.pitch if plane >= 0 and 0 <= i < count else -1
 
 
@@ -162,10 +179,10 @@ def _pack(lines, place, below, x, index, channels, channel):
 @jit(inner=True)
 def clear_rows(lines, line, blocks, row, count, source):
     """Zeros where a plane's row is none of x.  A line has `line` elements."""
-    for remainder in range(source.stride):
+    for remainder in range(source.row_step):
         plane_row = source.row_planes[remainder]
         for i in range(count):
-            h = (row + source.first + i) * source.stride + remainder
+            h = (row + source.first) * source.stride + i * source.row_step + remainder
             if plane_row >= 0 and not 0 <= h < source.height:
                 for b in range(blocks):
                     for plane in range(source.planes):
@@ -181,8 +198,7 @@ def clear_rows(lines, line, blocks, row, count, source):
 @jit(inner=True)
 def pack_planes(planes, x, image, channels, row, count, source):
     """As `pack_rows`, but numbers in place of lines, and channels in place of blocks."""
-    begin = max(0, (row + source.first) * source.stride)
-    end = min(source.height, (row + source.first + count) * source.stride)
+    begin, end = _rows(source, row, count)
     for c in range(len(channels)):
         for h in range(begin, end):
             plane_row, first = _plane_row(source, h, row, count), image + channels[c] + h * source.width

@@ -59,6 +59,16 @@ class Correlation:
     taps: np.ndarray
     parts: tuple[Part, ...]
 
+    def rows_apart(self) -> int:
+        """Rows of positions so far apart that no tap of one reads a row between those that others of it read."""
+        rows = self.taps[:, 0] // self.stride[0]
+        return max(1, int(np.gcd.reduce(rows - rows.min())))
+
+    def inside(self) -> float:
+        """Which part of what taps read are rows of x, not of its padding."""
+        rows = np.arange(self.grid[0])[:, None] * self.stride[0] + self.taps[:, 0]
+        return float(((rows >= 0) & (rows < self.size[0])).mean())
+
 
 def correlation(operation: str, geometry: ConvGeometry, channels: int, outputs: int,
                 kernel: tuple[int, int]) -> Correlation:
@@ -136,24 +146,30 @@ def _phases(geometry: ConvGeometry, kernel: int, axis: int) -> tuple[int, int, l
 
 
 class Layout:
-    """Where a band of x lies when it is packed, for `rows` rows of positions.  Everything is counted in lines.
+    """Where what `rows` rows of positions read lies when it is packed.  Everything is counted in lines.
 
     width       from a position to the one below
-    lines       in all, for one block of channels
+    comb, lines    all rows, for one block of channels, and with what may be read after them
+    row_step    from a row of x in a plane to the next
     columns     where each column of x goes, or -1: (1, W), shifted (planes, W)
     runs        the same as runs of every s-th column: for each plane its first column, where that goes, s, and how many
     planes, plane, lead    planes side by side in a row plane, their size, and the zeros before their first row
-    row_planes  for each row % stride the first line of its planes, or -1 where no tap reads such rows
-    first, count  rows in a plane: from row `first` + i for a band that begins with the positions of row i
+    row_planes  for each row % row_step, counted from a band's first, the first line of its planes, or -1 where no tap
+                reads such rows
+    first, count  rows in a plane: from row stride·(p + first) on for a band that begins with the positions of row p
     offsets     from a position to what each tap reads
     """
 
-    def __init__(self, c: Correlation, rows: int, shifted: bool):
-        """shifted: a plane for each column of taps, in which it reads without distance.  No room between rows."""
+    def __init__(self, c: Correlation, rows: int, apart: int, shifted: bool):
+        """apart: from a row of positions to the next.  More than 1 only where no tap reads rows between.
+
+        shifted: a plane for each column of taps, in which it reads without distance.  No room between rows.
+        """
         (s_h, s_w), (_, width), (_, positions) = c.stride, c.size, c.grid
         (a, b), taps = c.taps.T, len(c.taps)
         self.first = int((a // s_h).min())
-        self.count = rows + int((a // s_h).max()) - self.first
+        self.count = rows + (int((a // s_h).max()) - self.first) // apart
+        self.rows, self.row_step = rows, s_h * apart
         if shifted:
             starts, plane = np.unique(b, return_inverse=True)
             lead, extent, self.width, shift = 0, positions, positions, np.zeros(taps, int)
@@ -167,7 +183,7 @@ class Layout:
             starts, shift = s_w * begin + remainders, b // s_w - begin
         size = lead + self.count * self.width
         remainders, row_plane = np.unique(a % s_h, return_inverse=True)
-        self.row_planes = np.full(s_h, -1)
+        self.row_planes = np.full(self.row_step, -1)
         self.row_planes[remainders] = np.arange(len(remainders)) * len(starts) * size
         cells, rest = np.divmod(np.arange(width) - starts[:, None], s_w)
         self.columns = np.where((rest == 0) & (cells >= 0) & (cells < extent),
@@ -178,6 +194,8 @@ class Layout:
                               inside.sum(1)], 1)
         if not shifted:                              # no column is in two planes
             self.columns = self.columns.max(0, keepdims=True)
-        self.offsets = ((row_plane * len(starts) + plane) * size + lead + (a // s_h - self.first) * self.width + shift)
+        self.offsets = (row_plane * len(starts) + plane) * size + lead + shift \
+            + (a // s_h - self.first) // apart * self.width
         self.planes, self.plane, self.lead = len(starts), size, lead
-        self.lines = len(remainders) * self.planes * size + self.width + _GUARD
+        self.comb = len(remainders) * self.planes * size
+        self.lines = self.comb + self.width + _GUARD

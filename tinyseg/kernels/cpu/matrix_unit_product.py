@@ -26,7 +26,7 @@ from tinyseg.kernels.cpu.matrix_unit_result import (
 )
 from tinyseg.kernels.cpu.vector import prefetch
 
-__all__ = ["FORM", "OUTPUT", "SQUARE", "STAY", "SUMS", "TAP", "TILES", "Band", "Parts", "multiply"]
+__all__ = ["FORM", "OUTPUT", "SQUARE", "STAY", "SUMS", "TAP", "TILES", "Band", "Parts", "multiply", "rows_of"]
 
 AHEAD = 4 * TILE                                     # weights are fetched so much before they are needed
 TAP, OUTPUT, TILES, SUMS, FORM, SQUARE, STAY = range(7)              # see `Parts`
@@ -57,7 +57,9 @@ class Parts(NamedTuple):
 class Band(NamedTuple):
     """What one turn multiplies: rows of positions by blocks of channels.
 
-    row, rows          the first row, and how many
+    row                the first row
+    rows, apart        of a comb at most, and from one to the next; there are none after `height`
+    combs, comb        of rows, which come between one another, and elements from one to the next
     positions, pitch   in a row, and from one to the next
     step, row_step     from a position to the next, in elements of lines, and from a row to the next; where positions
                        are more than a line apart, tiles do not go on from the end of a row to the next
@@ -70,6 +72,10 @@ class Band(NamedTuple):
 
     row: int
     rows: int
+    apart: int
+    height: int
+    combs: int
+    comb: int
     positions: int
     pitch: int
     step: int
@@ -111,33 +117,36 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
                    scratch, table, largest):
     """Lines of y are written while the next tiles multiply; see `Waiting`."""
     along, across = 2 if square else 6, 2 if square or result.form == LINES else 1
-    positions = band.rows * band.pitch
-    stretches = -(-positions // STRETCH)
+    each = -(-((band.rows - 1) * band.pitch + band.positions) // STRETCH)
+    stretches = band.combs * each
     outputs = -(-len(result.outputs) // (across * LINE))
     finished = band.block + band.blocks == band.all_blocks
-    to_lines, filled = finished and result.form == LINES, (-1, 0, 0)
+    to_lines, filled = finished and result.form == LINES, (-1, (0, 0))
     for turn in range(stretches * outputs):
         stretch, output = (turn // outputs, turn % outputs) if stay else (turn % stretches, turn // stretches)
-        begin, end = stretch * STRETCH, min(positions, (stretch + 1) * STRETCH)
-        channel, row, column = _where(result, output * across * LINE)
+        row, start = band.row + stretch // each, band.start + stretch // each * band.comb
+        rows = rows_of(row, band.rows, band.apart, band.height)
+        positions, begin = (rows - 1) * band.pitch + band.positions, stretch % each * STRETCH
+        end = min(positions, begin + STRETCH)
+        channel, place = _where(result, output * across * LINE)
         waiting = Waiting(0, 0, 0, along * TILE, channel, result.start + channel // (2 * LINE) * result.block)
-        if to_lines and filled != (stretch, row, column):
-            filled = stretch, row, column
-            find_places(table, begin, end, output * across * LINE, band, result)
+        if to_lines and filled != (stretch, place):
+            filled = stretch, place
+            find_places(table, begin, end, output * across * LINE, row, band, result)
         for position in range(begin, end, along * LINE):
-            first, last = _taps(tap_rows, band.row + position // band.pitch,
-                                band.row + min(band.rows - 1, (position + along * LINE - 1) // band.pitch), source)
-            line = _line(band, position)
+            bottom = min(rows - 1, (position + along * LINE - 1) // band.pitch)
+            first, last = _taps(tap_rows, row + position // band.pitch * band.apart, row + bottom * band.apart, source)
+            line = _line(band, start, position)
             into = 2 * along * TILE - waiting.place if to_lines else 0
             if square:
-                other = _line(band, position + LINE) if position + LINE < positions else line
-                kept = (output * stretches * STRETCH + position) * 2 * LINE
+                other = _line(band, start, position + LINE) if position + LINE < positions else line
+                kept = ((output * stretches + stretch) * STRETCH + position - begin) * 2 * LINE
                 largest = _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band,
                                       2 * output, min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept,
                                       scratch, into, table, waiting, y, result, largest)
             else:
                 for half in range(across):
-                    kept = ((across * output + half) * stretches * STRETCH + position) * LINE
+                    kept = (((across * output + half) * stretches + stretch) * STRETCH + position - begin) * LINE
                     largest = _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band,
                                           across * output + half, sums, kept, scratch, into + 6 * half * TILE, table,
                                           waiting, half, y, result, largest)
@@ -150,21 +159,28 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
             largest = write_rest(scratch, table, waiting, 0, y, result, largest)
         elif finished:
             for k in range(across):
-                write(scratch, k, begin, end, (across * output + k) * LINE, band, y, result)
+                write(scratch, k, begin, end, (across * output + k) * LINE, row, band, y, result)
     return largest
 
 
 @jit(inner=True)
-def _where(result, output):
-    return result.outputs[output, 1], result.outputs[output, 2], result.outputs[output, 3]
+def rows_of(row, rows, apart, height):
+    """How many there are from `row` on, each `apart` from the one before: not more than `rows`, nor beyond `height`."""
+    return max(0, min(rows, -(-(height - row) // apart)))
 
 
 @jit(inner=True)
-def _line(band, position):
+def _where(result, output):
+    """Its channel in y, and the row and the column where position (0, 0) lies."""
+    return result.outputs[output, 1], (result.outputs[output, 2], result.outputs[output, 3])
+
+
+@jit(inner=True)
+def _line(band, start, position):
     """Where the line of a position begins, for a tap and a block without distance."""
     if band.step == LINE:
-        return band.start + LINE * position
-    return band.start + position // band.pitch * band.row_step + position % band.pitch * band.step
+        return start + LINE * position
+    return start + position // band.pitch * band.row_step + position % band.pitch * band.step
 
 
 @jit(inner=True)

@@ -112,29 +112,29 @@ def lay_down(scratch, position, across, along, form):
 
 
 @jit(inner=True)
-def write(scratch, k, begin, end, output, band, y, result):
+def write(scratch, k, begin, end, output, row, band, y, result):
     """Write the sums of 16 outputs at positions `begin` .. `end` - 1, the k-th of the blocks laid down."""
     count = min(LINE, len(result.outputs) - output)
     position = begin
     while position < end:
-        i, j = position // band.pitch, position % band.pitch
+        i, j = row + position // band.pitch * band.apart, position % band.pitch
         run = min(end - position, band.pitch - j)
         wanted, place = min(run, band.positions - j), _ORDERED + position - begin
         if wanted > 0 and result.form == DIRECT:
             for n in range(wanted):
-                _write_run(scratch, _ORDERED + (position - begin + n) * 2 * LINE + k * LINE, count, band.row + i, j + n,
-                           output, y, result)
+                _write_run(scratch, _ORDERED + (position - begin + n) * 2 * LINE + k * LINE, count, i, j + n, output,
+                           y, result)
         elif wanted > 0 and result.form == 2:
             for o in range(0, count, 2):
-                row = place + (k * LINE + o) * STRETCH
+                first = place + (k * LINE + o) * STRETCH
                 for n in range(0, wanted, LINE):
-                    even, odd = interleave((load(scratch, row + n), load(scratch, row + STRETCH + n)))
+                    even, odd = interleave((load(scratch, first + n), load(scratch, first + STRETCH + n)))
                     store(scratch, 2 * n, even)
                     store(scratch, 2 * n + LINE, odd)
-                _write_run(scratch, 0, 2 * wanted, band.row + i, j, output + o, y, result)
+                _write_run(scratch, 0, 2 * wanted, i, j, output + o, y, result)
         elif wanted > 0:
             for o in range(count):
-                _write_run(scratch, place + (k * LINE + o) * STRETCH, wanted, band.row + i, j, output + o, y, result)
+                _write_run(scratch, place + (k * LINE + o) * STRETCH, wanted, i, j, output + o, y, result)
         position += run
 
 
@@ -161,14 +161,14 @@ def _write_run(scratch, place, count, i, j, output, y, result):
 
 
 @jit(inner=True)
-def find_places(table, begin, end, output, band, result):
+def find_places(table, begin, end, output, row, band, result):
     """table[k]: where the line of position begin + k lies in a block of channels, or -1 where it lies in none.
 
     One more where it is the last of its row: a line of zeros follows.
     """
     i, j = begin // band.pitch, begin % band.pitch
     for k in range(end - begin):
-        h = (band.row + i) * result.step[0] + result.outputs[output, 2]
+        h = (row + i * band.apart) * result.step[0] + result.outputs[output, 2]
         w = j * result.step[1] + result.outputs[output, 3]
         inside = 0 <= h < result.height and 0 <= w < result.width and j < band.positions
         table[k] = h * result.row + w * LINE + (w == result.width - 1) if inside else -1
