@@ -8,6 +8,7 @@ import threading
 
 import numba
 import numpy as np
+from numba import types
 from numba.core import event
 
 __all__ = ["jit"]
@@ -32,16 +33,25 @@ class _Announcer(event.Listener):
 event.register("numba:compile", _Announcer())
 
 
-def jit(function=None, *, fastmath=False, inline="never", allocates=False, inner=False):
+def jit(function=None, *, fastmath=False, inline="never", allocates=False, inner=False, constants=False):
     """Compile a kernel for the CPU.  It releases the interpreter, so that threads can share its loops.
 
     inner        whether kernels only call it: what would let Python do so is left out, and a call from there crashes
     allocates    whether it makes arrays, or calls one that returns some.  Others do not count the references to their
                  arrays, which would cost some 100 cycles whenever one kernel calls another.
+    constants    whether each constant that another kernel passes makes a kernel of its own, which knows it
     """
     def compile_(body):
         if numba.config.DISABLE_JIT:
             return np.errstate(all="ignore")(body)   # compiled arithmetic signals nothing either
-        return numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy",
-                          _nrt=allocates, no_cfunc_wrapper=True, no_cpython_wrapper=inner)(body)
+        kernel = numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy",
+                            _nrt=allocates, no_cfunc_wrapper=True, no_cpython_wrapper=inner)(body)
+        return kernel if constants else _without_constants(kernel)
     return compile_ if function is None else compile_(function)
+
+
+def _without_constants(kernel):
+    called = kernel.get_call_template
+    kernel.get_call_template = lambda arguments, named: called(
+        tuple(map(types.unliteral, arguments)), {name: types.unliteral(kind) for name, kind in named.items()})
+    return kernel

@@ -66,7 +66,7 @@ def _clear_vector(array, rows, column):
             store(array, (p, r, column), zero)
 
 
-@jit
+@jit(constants=True)
 def _load_column(n, x, image, c, y, w):
     """Rows y .. y + n - 1 of LANES pixels from w on; zero outside the image."""
     _, _, H, W = x.shape
@@ -143,7 +143,7 @@ def _panel(columns, p, rows, c, depth, k0, c0, chain, A, B, C, add):
             store_tile(tile, C, (p, r, c - c0))
 
 
-@jit
+@jit(constants=True)
 def multiply(rows, columns, depth, k0, chain, A, B, C, add):
     """C[p, r, c] = Σ_k A[p, k - k0, r] B[p, k, c] at every point p for ranges of r, c and k; or added to it.
 
