@@ -113,7 +113,7 @@ class Packed:
         self.inputs = np.ascontiguousarray(table.reshape(taps, self.blocks, BLOCK).swapaxes(0, 1)).ravel()
         self.output_blocks = -(-count // OUTPUTS)
         self.first_weights = np.pad(ordered[0], (0, -count % OUTPUTS), mode="edge")
-        self.outputs = ordered.T
+        self.outputs = np.ascontiguousarray(ordered.T)
         self.block_size = taps * self.blocks * TILE * (2 if split else 1)            # elements, for 16 outputs
         self.size = self.output_blocks * self.block_size
         self.form = LINES if lines else _form(c, part)
