@@ -77,6 +77,26 @@ def test_batch_norm_counts_and_averages():
     assert norm.num_batches_tracked.item() == 3
 
 
+def test_statistics_are_taken_anew_without_dropout():
+    net = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    net[2].freeze()
+    net.train()
+    batches = [Tensor(RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)) for _ in range(3)]
+    net(batches[0])
+    assert nn.retake_statistics(net, iter(batches)) is net
+    np.testing.assert_allclose(net[1].running_mean.numpy(), np.mean([b.numpy().mean((0, 2, 3)) for b in batches], 0),
+                               atol=1e-6)
+    np.testing.assert_allclose(net[1].running_var.numpy(),
+                               np.mean([b.numpy().var((0, 2, 3)) for b in batches], 0) * 40 / 39, rtol=1e-5)
+    assert net[1].num_batches_tracked.item() == 3
+    assert (net[2].running_mean.numpy() == 0).all()
+    assert net.training
+    assert net[0].training
+    assert net[1].momentum == 0.1
+    with pytest.raises(ArgumentError, match="no batches"):
+        nn.retake_statistics(net, [])
+
+
 def test_batch_norm_without_running_statistics():
     norm = nn.BatchNorm2d(4, affine=False, track_running_stats=False)
     assert norm.state_dict() == {}

@@ -33,7 +33,8 @@ def small(**changes):
               "model": ModelConfig("unet", {"base_channels": 4, "depth": 2, "dropout": 0.3}),
               "optim": OptimConfig("adamw", learning_rate=1e-2, warmup=3, clip_norm=1.0,
                                    groups=("^outc:lr=10", "bias$:lr=2,decay=0")),
-              "steps": 12, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "checkpoint_every": 2}
+              "steps": 12, "batch_size": 3, "accumulate": 2, "evaluate_every": 4, "checkpoint_every": 2,
+              "statistics": 2}
     return Config(**(values | changes))
 
 

@@ -140,6 +140,9 @@ def train(
         min=1, help="Steps between evaluations; default: an epoch.", rich_help_panel=RUN)] = None,
     checkpoint_every: Annotated[int | None, typer.Option(
         min=1, help="Steps between checkpoints; default: as evaluations.", rich_help_panel=RUN)] = None,
+    statistics: Annotated[int, typer.Option(
+        min=0, help="Batches from which batch norm's statistics are taken anew, without dropout, before each "
+                    "evaluation: for nets with dropout, and for short runs.", rich_help_panel=RUN)] = 0,
     tile: Annotated[int | None, typer.Option(
         min=16, help="Validate in overlapping tiles of this side; default: whole images.",
         rich_help_panel=RUN)] = None,
@@ -196,7 +199,8 @@ def train(
     config = training.Config(
         data, augment, training.ModelConfig(model, options, _text(init)), optim, epochs=epochs, steps=steps,
         batch_size=batch_size, accumulate=accumulate, evaluate_every=evaluate_every,
-        checkpoint_every=checkpoint_every, tile=tile, workers=workers, seed=seed, precision=precision)
+        checkpoint_every=checkpoint_every, statistics=statistics, tile=tile, workers=workers, seed=seed,
+        precision=precision)
     progress = ProgressBar()
     if preset:
         chosen = training.preset(preset, model)

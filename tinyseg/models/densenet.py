@@ -124,6 +124,8 @@ class FCDenseNet(Segmenter):
     growth     channels that every layer adds: 12 in FC-DenseNet-56, 16 in -103
     dropout    after every convolution of the dense blocks and the transitions down
 
+    Dropout stands before batch norm, whose running statistics are then of a larger variance than `eval()` sees: take
+    them anew for an evaluation, `nn.retake_statistics` or `tinyseg train --statistics 25`.
     For 3 channels and 12 classes FC-DenseNet-103 has 9,322,348 parameters (9.4M in the paper), -56 has 1,376,988.
     """
 

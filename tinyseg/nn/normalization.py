@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from tinyseg.errors import ArgumentError, ShapeError
 from tinyseg.kernels.cpu.constants import promise
 from tinyseg.nn.module import Module, Parameter
 
-__all__ = ["BatchNorm2d", "GroupNorm", "freeze_norm"]
+__all__ = ["BatchNorm2d", "GroupNorm", "freeze_norm", "retake_statistics"]
 
 
 class BatchNorm2d(Module):
@@ -109,6 +111,39 @@ def freeze_norm(module: Module) -> Module:
     for part in module.modules():
         if isinstance(part, BatchNorm2d):
             part.freeze()
+    return module
+
+
+def retake_statistics(module: Module, batches: Iterable[Tensor]) -> Module:
+    """Take running means and variances of a net anew: their averages over these batches, as in training but without
+    dropout.  Returns the net.
+
+    Those of training lag behind its weights, and are of activations under dropout, whose variance is larger than what
+    `eval()` will see (Li et al., arXiv:1801.05134).  Layers that are frozen, or keep no statistics, stay as they are.
+    Raises ArgumentError where there is no batch.
+    """
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ArgumentError("retake_statistics: no batches; needs one at least")
+    modes = [(part, part.training) for part in module.modules()]
+    layers = [part for part, _ in modes
+              if isinstance(part, BatchNorm2d) and part.track_running_stats and not part.frozen]
+    momenta = [layer.momentum for layer in layers]
+    try:
+        module.eval()
+        for layer in layers:
+            layer.training, layer.momentum = True, None
+            with no_grad(), layer.num_batches_tracked.writing() as count:
+                count[...] = 0
+        with no_grad():
+            for batch in chain([first], batches):
+                module(batch)
+    finally:
+        for part, training in modes:
+            part.training = training
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
     return module
 
 

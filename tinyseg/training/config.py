@@ -178,6 +178,8 @@ class Config(_Values):
     accumulate       batches whose gradients are averaged for one step
     precision        of float32 products: "highest", "high" or "medium"; see `tinyseg.precision`
     evaluate_every, checkpoint_every    in steps; None: once an epoch
+    statistics       training batches from which those of batch norm are taken anew before each evaluation, 0 to leave
+                     them: see `nn.retake_statistics`
     tile             side of the tiles for validation images; None: whole images
     """
 
@@ -191,6 +193,7 @@ class Config(_Values):
     accumulate: int = 1
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
+    statistics: int = 0
     tile: int | None = None
     workers: int = 2
     seed: int = 0
@@ -205,7 +208,7 @@ class Config(_Values):
                 raise ArgumentError(f"{name} {value}: needs {name} >= 1")
         if self.optim.clip_norm is not None and not self.optim.clip_norm > 0:
             raise ArgumentError(f"clip_norm {self.optim.clip_norm}: needs clip_norm > 0, or None")
-        for name, value in (("seed", self.seed), ("workers", self.workers)):
+        for name, value in (("seed", self.seed), ("workers", self.workers), ("statistics", self.statistics)):
             if value < 0:
                 raise ArgumentError(f"{name} {value}: needs {name} >= 0")
 

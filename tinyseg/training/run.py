@@ -120,7 +120,8 @@ def _prepare(config: Config, folder: Path, listener: Listener, checkpoint: Any) 
     trainer = Trainer(
         model, loss, optimizer, schedule, loader, validate, folder, total,
         description(config.model.name, channels, config.model.options, classes, palette, normalize, config.data.resize),
-        evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, recipe.clip_norm, listener)
+        evaluate_every, config.checkpoint_every or evaluate_every, config.accumulate, recipe.clip_norm,
+        config.statistics, listener)
     if checkpoint:
         trainer.restore(*checkpoint)
     for line in plan(config, model, groups, total, epoch):

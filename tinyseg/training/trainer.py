@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tinyseg.errors import CheckpointError, Interrupted, TrainingError, about
 from tinyseg.files import sweep
 from tinyseg.functional.random import get_rng_state, set_rng_state
 from tinyseg.inference import Evaluation
-from tinyseg.nn import Module
+from tinyseg.nn import Module, retake_statistics
 from tinyseg.optim import Optimizer, Schedule, clip_grad_norm_
 from tinyseg.training.history import History
 
@@ -63,6 +64,7 @@ class Trainer:
     schedule         maps a step to the factor of the learning rate
     validate         evaluates the model; called every `evaluate_every` steps and at the end
     accumulate       batches averaged for one step
+    statistics       batches from which those of batch norm are taken anew before an evaluation; 0: they stay
     description      what a checkpoint says of the net, so that it can be rebuilt (JSON-able)
     """
 
@@ -79,6 +81,7 @@ class Trainer:
     checkpoint_every: int
     accumulate: int = 1
     clip_norm: float | None = None
+    statistics: int = 0
     listener: Listener = field(default_factory=Listener)
     step: int = 0
     best: dict[str, Any] = field(default_factory=lambda: {"mean_iou": math.nan, "step": 0})
@@ -94,7 +97,7 @@ class Trainer:
         try:
             # An overflow is found out, and told with more, by the check of the loss.
             with _stop_requests() as stop, np.errstate(over="ignore", invalid="ignore"):
-                batches = self._batches()
+                batches = self._batches(self.step * self.accumulate)
                 while self.step < self.total:
                     self._advance(batches)
                     if stop.is_set() and self.step < self.total:
@@ -143,14 +146,17 @@ class Trainer:
         self.optimizer.step()
         return images, total
 
-    def _batches(self) -> Iterator[Batch]:
-        """From the position that the step number says, epoch after epoch."""
-        epoch, start = divmod(self.step * self.accumulate, len(self.loader))
+    def _batches(self, position: int) -> Iterator[Batch]:
+        """Without the first so many, epoch after epoch."""
+        epoch, start = divmod(position, len(self.loader))
         while True:
             yield from self.loader.epoch(epoch, start)
             epoch, start = epoch + 1, 0
 
     def _evaluate(self) -> dict[str, float]:
+        if self.statistics:
+            batches = islice(self._batches(0), self.statistics)
+            retake_statistics(self.model, (Tensor(batch.images) for batch in batches))
         evaluation = self.validate()
         c = evaluation.confusion
         # Written before the last checkpoint: killed between the two, the run comes here again with the same weights.
