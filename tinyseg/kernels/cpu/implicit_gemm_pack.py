@@ -1,7 +1,5 @@
 """What a matrix product reads, put side by side: the pixels that a tap sees, and the weights in panels."""
 
-import numpy as np
-
 from tinyseg.jit import jit
 from tinyseg.kernels.cpu.implicit_gemm_tiles import tile_columns
 from tinyseg.kernels.cpu.vector import (
@@ -48,12 +46,11 @@ def pack_panels(x, channels, taps, start, stop, step, segments, s, runs, lines, 
     """
     n, width, some = stop - start, segments[s, 2], len(lines)
     depth = (channels[1] - channels[0]) * n
-    none, one = np.int64(0), np.int64(1)             # not literals, for which kernels would be compiled anew
     for i in range(n):
         count = _runs(x, taps, start + i, step, segments, s, runs)
         for first in range(channels[0], channels[1], some):
             last = min(first + some, channels[1])
-            _pack_rows(x, (first, last), step[1], runs, count, lines, none, one)
+            _pack_rows(x, (first, last), step[1], runs, count, lines, 0, 1)
             for c in range(first, last):
                 j, row = 0, (c - channels[0]) * n + i
                 while j < width:
