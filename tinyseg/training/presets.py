@@ -89,7 +89,8 @@ def deeplab_v2(name: str) -> Preset:
         "groups": (r"\.fc8\.|\.aspp\.c\d\.(weight|bias)$:lr=10", "bias$:lr=2,decay=0"), "schedule": "poly",
         "loss": "ce", "batch_size": 5, "accumulate": 2, "steps": 20_000, "scale": (0.5, 0.75, 1.0, 1.25, 1.5),
         "crop": (321, 321), "flip": 0.5, "options": {"frozen_norm": True},
-    }, ("begins with weights trained on MS-COCO, whose batch statistics stay; without --init they are trained", SHRUNK))
+    }, ("begins with weights trained on MS-COCO, whose batch statistics stay; without --init they are trained, and the "
+        "paper's rate is too large: the first steps bear --lr 2.5e-6", SHRUNK))
 
 
 def deeplab_v3(name: str) -> Preset:
