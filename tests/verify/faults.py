@@ -212,7 +212,7 @@ FAULTS = [
     Fault("wrong beyond 128 columns", IM2COL, X, "line[q0:q1], stride[1])", "line[q0:min(q1, 128)], stride[1])",
           "larger sizes", compiled=True),
     Fault("threads share one buffer", IM2COL, X, "columns = im2col(x[n], geometry, rows, geometry.groups)",
-          "_box[0] = im2col(x[n], geometry, rows, geometry.groups); time.sleep(2e-3); columns = _box[0]",
+          "_box[0] = im2col(x[n], geometry, rows, geometry.groups); time.sleep(1e-2); columns = _box[0]",
           ("repeatable", "larger sizes"), header="import time\n_box = [None]", compiled=True),
     Fault("gradient: threads' channels overlap", IM2COL, DX, "units * t // parts",
           "max(0, units * t // parts - (t == 1))", ("larger sizes", "definition"), compiled=True),
