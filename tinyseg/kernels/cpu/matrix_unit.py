@@ -177,8 +177,8 @@ class _Plan:
         memory = threads * (blocks * line * lines + 4 * sums + (4 * layout.lines * c.channels if self.patches else 0))
         work = 17 * inside * sum(combs * part.along * ceil(positions / (part.along * LINE)) * part.work
                                  for part in parts)
-        read = 2 if self.apart > 1 else 1            # rows that do not follow one another come from memory more slowly
-        pack = (20 if self.split else 10) * self.all_blocks * (1.25 * positions if self.patches else read * filled)
+        far = 10 * (self.apart > 1)                  # rows that do not follow one another come from memory more slowly
+        pack = ((20 if self.split else 10) + far) * self.all_blocks * (1.25 * positions if self.patches else filled)
         weights = 4 * sum(part.size for part in parts)
         stream = weights / 9 if weights > _WEIGHTS_BYTES else 0
         keep = (runs - 1) * sums / (4 if 4 * sums < LINES_BYTES else 1)
