@@ -84,6 +84,14 @@ def test_whatever_the_plan(split, operands, size, chosen):
     matrix_unit.find_plan.cache_clear()
 
 
+@both
+def test_sixteen_columns_of_two_planes(split):
+    """Their first and last are as far apart as those of sixteen neighbours."""
+    geometry = ConvGeometry((1, 16), (1, 3), stride=(1, 2))
+    draw = np.random.default_rng(0).integers
+    check(draw(-3, 4, (1, 32, 1, 16)), draw(-3, 4, (5, 32, 1, 3)), draw(-3, 4, (1, 5, 1, 7)), geometry, split)
+
+
 def test_without_the_compiler():
     finished = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "small"],
                               env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, text=True, capture_output=True, timeout=300)

@@ -90,6 +90,7 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
     """
     largest, below = splat(0), TILE if source.below else 0
     begin, end = _rows(source, row, count)
+    consecutive = len(source.columns) == 1 and source.runs[0, 2] == 1
     for b in range(blocks):
         base, channel = b * source.block, 32 * (block + b)
         if source.width < LINE:
@@ -103,7 +104,7 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
             for column in range(0, source.width, LINE):
                 w = min(column, source.width - LINE)                 # the last pixels come twice
                 cell, place = image + h * source.width + w, source.columns[0, w]
-                if len(source.columns) == 1 and place >= 0 and source.columns[0, w + LINE - 1] == place + LINE - 1:
+                if consecutive and place >= 0 and source.columns[0, w + LINE - 1] >= 0:
                     largest = magnitude(largest, _pack(lines, base + LINE * (plane_row + place), source.below, x, cell,
                                                        channels, channel))
                     continue

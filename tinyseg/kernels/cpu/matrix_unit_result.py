@@ -210,4 +210,6 @@ def write_lines(scratch, table, waiting, done, count, y, result, largest):
 @jit(inner=True)
 def write_rest(scratch, table, waiting, done, y, result, largest):
     """All lines that still wait."""
-    return write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+    if done < waiting.count:
+        largest = write_lines(scratch, table, waiting, done, waiting.count, y, result, largest)
+    return largest
