@@ -85,6 +85,20 @@ def test_taps_that_reach_far(split, operands):
 
 @compiled
 @both
+@given(operands=convolutions(channels=(32, 64), padding=(0, 1), stride=(1, 2, 3, 4), outputs=(2, 15, 16, 31),
+                             groups=(1,)))
+def test_strides(split, operands):
+    """Rows that fill tiles are read where they lie."""
+    x, _, _, geometry = operands
+    x = x.astype(np.float32)
+    for outputs in (5, 32):
+        weight = integers(outputs, x.shape[1], *geometry.kernel_size)
+        check(convolve("conv2d", lines(x, split), weight, geometry, split=split), im2col.conv2d(x, weight, geometry),
+              False, split)
+
+
+@compiled
+@both
 @given(size=sizes, outputs=st.sampled_from((3, 32)), kernel=st.integers(1, 5), stride=st.integers(1, 3),
        images=st.integers(1, 2))
 def test_transposed_convolution(split, size, outputs, kernel, stride, images):

@@ -188,8 +188,8 @@ def _begin(own, ready, member):
 
 @jit(inline="always")
 def _multiply(lines, source, image, row, combs, block, blocks, grid, parts, tiles, y, target, memory, member):
-    band = Band(row, grid.rows, grid.apart, grid.height, combs, grid.comb, grid.width, grid.pitch, LINE, 0, block,
-                blocks, blocks, 0, grid.blocks, 0)
+    band = Band(row, grid.rows, grid.apart, grid.height, combs, grid.comb, grid.width, grid.pitch, LINE,
+                LINE * grid.pitch, block, blocks, blocks, 0, grid.blocks, 0)
     largest = multiply(lines, lines, source, tiles, image % len(target.bias) * parts.size, parts, memory.sums[member],
                        band, y, target, image, memory.scratch[member], memory.table[member],
                        load(memory.peaks, (member, 1, 0)))

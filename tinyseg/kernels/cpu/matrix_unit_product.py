@@ -178,7 +178,7 @@ def _where(result, output):
 @jit(inner=True)
 def _line(band, start, position):
     """Where the line of a position begins, for a tap and a block without distance."""
-    if band.step == LINE:
+    if band.step == LINE and band.row_step == LINE * band.pitch:
         return start + LINE * position
     return start + position // band.pitch * band.row_step + position % band.pitch * band.step
 
