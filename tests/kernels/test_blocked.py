@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -318,6 +319,22 @@ def convolved(x=None, channels=32):
     weight = ts.tensor(rng.standard_normal((channels, 3, 3, 3)).astype(np.float32))
     x = rng.standard_normal((1, 3, 9, 8)).astype(np.float32) if x is None else x
     return x, weight, F.conv2d(x, weight, padding=1)
+
+
+@compiled
+@pytest.mark.parametrize("uses", list(product("lp", repeat=3)), ids="".join)
+def test_gradients_of_both_kinds_meet(uses):
+    """Of one activation, from convolutions, as lines, and from others, as plain arrays."""
+    x, weight = rng.standard_normal((1, 3, 9, 8)).astype(np.float32), integers(32, 32, 1, 1)
+    found = []
+    for level in ("highest", "high"):
+        with precision.float32_matmul_precision(level):
+            first = ts.tensor(np.ones((32, 3, 1, 1), np.float32), requires_grad=True)
+            y = F.conv2d(ts.tensor(x), first)
+            total = sum((F.conv2d(y, ts.tensor(weight)) if use == "l" else y[:, :, ::-1]).mean() for use in uses)
+            total.backward()
+            found.append(first.grad.numpy())
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4 * np.abs(found[0]).max())
 
 
 def test_it_is_blocked_only_where_digits_may_be_lost():

@@ -228,6 +228,8 @@ def backward(root: Tensor, cotangent: Array, retain_graph: bool) -> None:
             return
         slots = waiting.setdefault(tensor.grad_fn, [None] * len(tensor.grad_fn._shapes))
         k = tensor._output_index
+        if slots[k] is not None and isinstance(slots[k], Layout) != isinstance(grad, Layout):
+            slots[k], grad = (g.plain() if isinstance(g, Layout) else g for g in (slots[k], grad))
         if slots[k] is None:
             slots[k] = grad
         elif (tensor.grad_fn, k) in ours:            # one more use of one result: the gradients add up
