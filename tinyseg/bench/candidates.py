@@ -145,7 +145,11 @@ class Mine:
 
 @dataclass(frozen=True)
 class Torch:
-    """PyTorch's kernels without its autograd; operands are in its type and layout before the clock starts."""
+    """PyTorch's kernels without its autograd; operands are in its type and layout before the clock starts.
+
+    But for the weight, which changes in every step: as under `torch.autocast` the forward pass rounds it to bfloat16,
+    and its gradient becomes float32 again.
+    """
 
     name: str = "torch"
 
@@ -190,15 +194,21 @@ class Torch:
             return quietly(lambda: backward(grad, x, *options, indices)), _array
         transposed = layer.operation == "conv_transpose2d"
         x, weight, extra = tensor(operands.x), tensor(operands.weight), layer.output_padding
+        kept = torch.from_numpy(operands.weight).contiguous(
+            memory_format=torch.contiguous_format if self.name == "torch" else torch.channels_last)
         if direction == "forward":
             if transposed:
                 call = torch.nn.functional.conv_transpose2d
-                return quietly(lambda: call(x, weight, None, *sizes[:2], extra, layer.groups, sizes[2])), _array
-            return quietly(lambda: torch.conv2d(x, weight, None, *sizes, layer.groups)), _array
+                return quietly(lambda: call(x, kept.to(x.dtype), None, *sizes[:2], extra, layer.groups,
+                                            sizes[2])), _array
+            return quietly(lambda: torch.conv2d(x, kept.to(x.dtype), None, *sizes, layer.groups)), _array
         grad, wanted = tensor(operands.grad), [direction == "input_grad", direction == "weight_grad", False]
         backward = torch.ops.aten.convolution_backward
-        return (quietly(lambda: backward(grad, x, weight, None, *sizes, transposed, extra, layer.groups, wanted)),
-                lambda y: _array(y[wanted.index(True)]))
+
+        def gradient():
+            y = backward(grad, x, weight, None, *sizes, transposed, extra, layer.groups, wanted)[wanted.index(True)]
+            return y.to(kept.dtype) if direction == "weight_grad" else y
+        return quietly(gradient), _array
 
 
 def contenders(against: Sequence[str] | None, kernel: UserKernel | None = None,

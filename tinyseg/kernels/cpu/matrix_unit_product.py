@@ -117,7 +117,9 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
                    scratch, table, largest):
     """Lines of y are written while the next tiles multiply; see `Waiting`."""
     along, across = 2 if square else 6, 2 if square or result.form == LINES else 1
-    each = -(-((band.rows - 1) * band.pitch + band.positions) // STRETCH)
+    # Many channels of many positions would leave the cache before the next outputs read them.
+    size = 6 * LINE if result.form == LINES and stay and band.blocks * (2 if source.below else 1) > 16 else STRETCH
+    each = -(-((band.rows - 1) * band.pitch + band.positions) // size)
     stretches = band.combs * each
     outputs = -(-len(result.outputs) // (across * LINE))
     finished = band.block + band.blocks == band.all_blocks
@@ -126,8 +128,8 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
         stretch, output = (turn // outputs, turn % outputs) if stay else (turn % stretches, turn // stretches)
         row, start = band.row + stretch // each, band.start + stretch // each * band.comb
         rows = rows_of(row, band.rows, band.apart, band.height)
-        positions, begin = (rows - 1) * band.pitch + band.positions, stretch % each * STRETCH
-        end = min(positions, begin + STRETCH)
+        positions, begin = (rows - 1) * band.pitch + band.positions, stretch % each * size
+        end = min(positions, begin + size)
         channel, place = _where(result, output * across * LINE)
         waiting = Waiting(0, 0, 0, along * TILE, channel, result.start + channel // (2 * LINE) * result.block)
         if to_lines and filled != (stretch, place):
@@ -140,13 +142,13 @@ def _multiply_part(lines, others, source, tiles, weights, offsets, tap_rows, sum
             into = 2 * along * TILE - waiting.place if to_lines else 0
             if square:
                 other = _line(band, start, position + LINE) if position + LINE < positions else line
-                kept = ((output * stretches + stretch) * STRETCH + position - begin) * 2 * LINE
+                kept = ((output * stretches + stretch) * size + position - begin) * 2 * LINE
                 largest = _two_by_two(lines, others, line, other, source, tiles, weights, offsets, first, last, band,
                                       2 * output, min(2 * output + 1, (len(result.outputs) - 1) // LINE), sums, kept,
                                       scratch, into, table, waiting, y, result, largest)
             else:
                 for half in range(across):
-                    kept = (((across * output + half) * stretches + stretch) * STRETCH + position - begin) * LINE
+                    kept = (((across * output + half) * stretches + stretch) * size + position - begin) * LINE
                     largest = _six_by_one(lines, others, line, source, tiles, weights, offsets, first, last, band,
                                           across * output + half, sums, kept, scratch, into + 6 * half * TILE, table,
                                           waiting, half, y, result, largest)
