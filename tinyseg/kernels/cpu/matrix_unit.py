@@ -296,10 +296,10 @@ def pack_weights(plan: Any, weight: np.ndarray, groups: int = 1) -> tuple[np.nda
 
 
 def _pack_weights(table: Weights, split: bool, weight: np.ndarray, groups: int) -> tuple[np.ndarray, np.float32]:
-    tiles, count = workspace.empty(groups * table.size), groups * len(table.blocks)
-    peaks = np.zeros((count, LINE), np.float32)
-    pack_tiles(team(count), tiles, TILE if split else 0, weight, groups, table, peaks)
-    return tiles, peaks.max(initial=0)
+    tiles, members = workspace.empty(groups * table.size), team(groups * len(table.blocks))
+    peaks = np.zeros((members.size, LINE), np.float32)
+    pack_tiles(members, tiles, TILE if split else 0, weight, groups, table, peaks)
+    return tiles, peaks.max()
 
 
 def tables(parts: list[Packed], stay: list[bool], square: bool = False) -> tuple[Parts, Weights]:
@@ -315,11 +315,13 @@ def tables(parts: list[Packed], stay: list[bool], square: bool = False) -> tuple
         numbers[p, FORM], numbers[p, SQUARE], numbers[p, STAY] = part.form, part.square or square, stays
         numbers[p + 1] = numbers[p]
         numbers[p + 1, [TAP, OUTPUT, TILES, SUMS]] += len(part.offsets), len(part.outputs), part.size, part.kept
+        together = (np.diff(part.first_weights.reshape(-1, OUTPUTS)) == 1).all(1)
         for block in range(part.output_blocks):
-            blocks.append((inputs, len(part.inputs), outputs + OUTPUTS * block, tiles + block * part.block_size))
+            blocks.append((inputs, len(part.inputs), outputs + OUTPUTS * block, tiles + block * part.block_size,
+                           together[block]))
         inputs, outputs = inputs + len(part.inputs), outputs + len(part.first_weights)
     size = int(numbers[-1, TILES])
     return (Parts(numbers, *(np.concatenate([getattr(part, name) for part in parts])
                              for name in ("offsets", "tap_rows", "outputs")), size),
-            Weights(np.array(blocks, np.int64).reshape(-1, 4), np.concatenate([part.inputs for part in parts]),
+            Weights(np.array(blocks, np.int64).reshape(-1, 5), np.concatenate([part.inputs for part in parts]),
                     np.concatenate([part.first_weights for part in parts]), size))

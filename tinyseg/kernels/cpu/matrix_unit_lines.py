@@ -186,16 +186,16 @@ def _write_lines(builder, rows, target):
 # ---- weights -------------------------------------------------------------------------------------------------------
 
 @jit
-def pack_tile(tiles, place, below, weight, start, outputs, output, inputs, first, largest):
+def pack_tile(tiles, place, below, weight, start, outputs, output, together, inputs, first, largest):
     """A tile of 32 channels x 16 outputs, written to tiles[place] .. +256; the lower halves `below` elements later,
     unless that is 0.  Returns `largest` raised to the largest magnitudes.
 
     Weight (o, c) is weight[start + outputs[output + o] + inputs[first + c]]; a negative number in `inputs` stands for
-    zeros.
+    zeros.  together: do those of all outputs lie side by side?
     """
     for k in range(LINE):
-        a = _row(weight, start, outputs, output, inputs[first + 2 * k])
-        b = _row(weight, start, outputs, output, inputs[first + 2 * k + 1])
+        a = _row(weight, start, outputs, output, together, inputs[first + 2 * k])
+        b = _row(weight, start, outputs, output, together, inputs[first + 2 * k + 1])
         largest = magnitude(magnitude(largest, a), b)
         store(tiles, place + LINE * k, pair(a, b))
         if below:
@@ -204,5 +204,9 @@ def pack_tile(tiles, place, below, weight, start, outputs, output, inputs, first
 
 
 @jit
-def _row(weight, start, outputs, output, further):
-    return gather_at(weight, start + further, outputs, output) if further >= 0 else splat(0)
+def _row(weight, start, outputs, output, together, further):
+    if further < 0:
+        return splat(0)
+    if together:
+        return load(weight, start + further + outputs[output])
+    return gather_at(weight, start + further, outputs, output)

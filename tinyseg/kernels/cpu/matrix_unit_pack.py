@@ -16,6 +16,8 @@ __all__ = ["TILE", "Source", "Weights", "clear_rows", "copy_rows", "pack_patches
            "pack_tiles"]
 
 TILE = LINE * LINE                                   # elements
+_BESIDE = 4                                          # blocks of 16 outputs that are packed side by side
+_INPUTS = 9 * 32                                     # of each before the next
 
 
 class Source(NamedTuple):
@@ -48,8 +50,8 @@ class Source(NamedTuple):
 class Weights(NamedTuple):
     """What becomes of a weight, for one group.
 
-    blocks    for each 16 outputs a row: the first of `inputs` and how many, the first of `outputs`, and where their
-              tiles begin
+    blocks    for each 16 outputs a row: the first of `inputs` and how many, the first of `outputs`, where their tiles
+              begin, and whether their weights lie side by side
     inputs    which weight belongs to an input, counted from an output's first; negative: zeros
     outputs   which weight is an output's first
     size      elements of all tiles
@@ -65,21 +67,29 @@ class Weights(NamedTuple):
 def pack_tiles(team, tiles, below, weight, groups, table, peaks):
     """Tiles of all blocks of all groups; the lower halves of numbers `below` elements later, unless that is 0.
 
-    To `peaks` the largest magnitudes, for each block.
+    peaks    for each thread the largest magnitudes, raised to those of the weight
     """
-    share(team, groups * len(table.blocks), _pack_block, (tiles, below, weight, groups, table, peaks))
+    blocks = groups * len(table.blocks)
+    some = max(1, min(_BESIDE, blocks // (4 * team.size)))
+    share(team, -(-blocks // some), _pack_blocks, (some, tiles, below, weight, groups, table, peaks))
 
 
 @jit(inner=True)
-def _pack_block(item, member, tiles, below, weight, groups, table, peaks):
-    """One tile for each 32 inputs."""
-    group, block = item // len(table.blocks), item % len(table.blocks)
-    first, count, output, place = table.blocks[block]
-    largest, size, place = splat(0), 2 * TILE if below else TILE, place + group * table.size
-    for k in range(0, count, 32):
-        largest = pack_tile(tiles, place + k // 32 * size, below, weight, group * (len(weight) // groups),
-                            table.outputs, output, table.inputs, first + k, largest)
-    store(peaks, (item, 0), largest)
+def _pack_blocks(item, member, some, tiles, below, weight, groups, table, peaks):
+    """One tile for each 32 inputs, of some blocks side by side: their weights are near one another."""
+    size, most, largest = 2 * TILE if below else TILE, 0, load(peaks, (member, 0))
+    begin, end = item * some, min((item + 1) * some, groups * len(table.blocks))
+    for block in range(begin, end):
+        most = max(most, table.blocks[block % len(table.blocks), 1])
+    for k in range(0, most, _INPUTS):
+        for block in range(begin, end):
+            group = block // len(table.blocks)
+            first, count, output, place, together = table.blocks[block % len(table.blocks)]
+            for n in range(k, min(k + _INPUTS, count), 32):
+                largest = pack_tile(tiles, place + group * table.size + n // 32 * size, below, weight,
+                                    group * (len(weight) // groups), table.outputs, output, together, table.inputs,
+                                    first + n, largest)
+    store(peaks, (member, 0), largest)
 
 
 @jit(inner=True)
