@@ -1,4 +1,8 @@
-"""A convolution on the matrix unit by bands of its rows, which threads take: packed first, or read where lines lie."""
+"""A convolution on the matrix unit by bands of its rows, which threads take: packed first, or read where lines lie.
+
+The rows of a dilated one may be dealt out like the teeth of combs, every d-th to the same: then taps find their rows in
+the comb of their position, and none is packed twice.  A band is some neighbouring combs, or one of neighbouring rows.
+"""
 
 from typing import NamedTuple
 
@@ -93,15 +97,13 @@ def memory_of(members: int, lines: int, planes: int, sums: int) -> Memory:
 @jit
 def convolve_planes(team, bands, x, source, grid, parts, tiles, y, target, memory):
     """Fill y, so many bands of all images and groups: rows of an array NCHW become lines."""
-    share(team, bands, _band_of_planes,
-          (x, source, grid, parts, tiles, y, target, memory))
+    share(team, bands, _band_of_planes, (x, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
 def convolve_copied(team, bands, x, source, grid, parts, tiles, y, target, memory):
     """Lines are copied to where taps can read them."""
-    share(team, bands, _band_of_copies,
-          (x, source, grid, parts, tiles, y, target, memory))
+    share(team, bands, _band_of_copies, (x, source, grid, parts, tiles, y, target, memory))
 
 
 @jit
@@ -110,8 +112,7 @@ def convolve_patches(team, bands, x, source, plane_source, grid, parts, tiles, y
 
     source, plane_source    of lines, and of the planes from which patches are taken
     """
-    share(team, bands, _band_of_patches,
-          (x, source, plane_source, grid, parts, tiles, y, target, memory))
+    share(team, bands, _band_of_patches, (x, source, plane_source, grid, parts, tiles, y, target, memory))
 
 
 @jit
