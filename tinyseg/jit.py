@@ -45,7 +45,8 @@ def jit(function=None, *, fastmath=False, inline="never", allocates=False, inner
         if numba.config.DISABLE_JIT:
             return np.errstate(all="ignore")(body)   # compiled arithmetic signals nothing either
         kernel = numba.njit(cache=True, fastmath=fastmath, inline=inline, nogil=True, error_model="numpy",
-                            _nrt=allocates, no_cfunc_wrapper=True, no_cpython_wrapper=inner)(body)
+                            _nrt=allocates, no_cpython_wrapper=inner,
+                            no_cfunc_wrapper=True)(body)     # no caller from C: a tenth of compile time
         return kernel if constants else _without_constants(kernel)
     return compile_ if function is None else compile_(function)
 

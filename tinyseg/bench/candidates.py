@@ -166,10 +166,14 @@ class Torch:
         import torch
         layer = operands.layer
 
-        def tensor(array):
+        dtype = torch.bfloat16 if self.name == "torch-bf16" else torch.float32
+
+        def laid(array):
             array = torch.from_numpy(array)
-            array = array.to(torch.bfloat16) if self.name == "torch-bf16" else array
             return array if self.name == "torch" else array.contiguous(memory_format=torch.channels_last)
+
+        def tensor(array):
+            return laid(array).to(dtype)
 
         def quietly(call):
             def run():
@@ -193,16 +197,15 @@ class Torch:
             backward = torch.ops.aten.max_pool2d_with_indices_backward
             return quietly(lambda: backward(grad, x, *options, indices)), _array
         transposed = layer.operation == "conv_transpose2d"
-        x, weight, extra = tensor(operands.x), tensor(operands.weight), layer.output_padding
-        kept = torch.from_numpy(operands.weight).contiguous(
-            memory_format=torch.contiguous_format if self.name == "torch" else torch.channels_last)
+        x, kept, extra = tensor(operands.x), laid(operands.weight), layer.output_padding
         if direction == "forward":
             if transposed:
                 call = torch.nn.functional.conv_transpose2d
-                return quietly(lambda: call(x, kept.to(x.dtype), None, *sizes[:2], extra, layer.groups,
+                return quietly(lambda: call(x, kept.to(dtype), None, *sizes[:2], extra, layer.groups,
                                             sizes[2])), _array
-            return quietly(lambda: torch.conv2d(x, kept.to(x.dtype), None, *sizes, layer.groups)), _array
-        grad, wanted = tensor(operands.grad), [direction == "input_grad", direction == "weight_grad", False]
+            return quietly(lambda: torch.conv2d(x, kept.to(dtype), None, *sizes, layer.groups)), _array
+        grad, weight = tensor(operands.grad), kept.to(dtype)
+        wanted = [direction == "input_grad", direction == "weight_grad", False]
         backward = torch.ops.aten.convolution_backward
 
         def gradient():

@@ -120,8 +120,7 @@ def _band_of_planes(item, member, x, source, grid, parts, tiles, y, target, memo
     image, row, combs = _place(item, grid)
     lines, scratch, largest = memory.lines[member], memory.scratch[member], load(memory.peaks, (member, 0, 0))
     _begin(lines, memory.ready, member)
-    for k in range(combs):
-        clear_rows(lines[k * grid.comb:], LINE, grid.run, row + k, _wanted(grid, row + k), source)
+    _clear(lines, row, combs, source, grid)
     for block in range(0, grid.blocks, grid.run):
         blocks = min(grid.run, grid.blocks - block)
         for k in range(combs):
@@ -137,8 +136,7 @@ def _band_of_copies(item, member, x, source, grid, parts, tiles, y, target, memo
     image, row, combs = _place(item, grid)
     lines = memory.lines[member]
     _begin(lines, memory.ready, member)
-    for k in range(combs):
-        clear_rows(lines[k * grid.comb:], LINE, grid.run, row + k, _wanted(grid, row + k), source)
+    _clear(lines, row, combs, source, grid)
     for block in range(0, grid.blocks, grid.run):
         blocks = min(grid.run, grid.blocks - block)
         for k in range(combs):
@@ -156,7 +154,7 @@ def _band_of_patches(item, member, x, source, plane_source, grid, parts, tiles, 
     _begin(planes, memory.ready, member)
     clear_rows(planes, 1, len(x.channels), row, wanted, plane_source)
     pack_planes(planes, x.flat, x.first + image * x.image, x.channels, row, wanted, plane_source)
-    rows = wanted - grid.lines + grid.rows
+    rows = rows_of(row, grid.rows, grid.apart, grid.height)
     largest = pack_patches(lines, source.block, source.below, grid.blocks, planes, x.steps, rows * grid.pitch)
     _multiply(lines, source, image, row, combs, 0, grid.blocks, grid, parts, tiles, y, target, memory, member)
     store(memory.peaks, (member, 0, 0), magnitude(load(memory.peaks, (member, 0, 0)), largest))
@@ -185,6 +183,13 @@ def _begin(own, ready, member):
         ready[member] = 1
         for k in range(0, len(own), LINE):
             store(own, k, splat(0))
+
+
+@jit
+def _clear(lines, row, combs, source, grid):
+    """Zeros where rows of combs are none of x."""
+    for k in range(combs):
+        clear_rows(lines[k * grid.comb:], LINE, grid.run, row + k, _wanted(grid, row + k), source)
 
 
 @jit(inline="always")

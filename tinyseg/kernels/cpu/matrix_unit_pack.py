@@ -104,8 +104,8 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
     for b in range(blocks):
         base, channel = b * source.block, 32 * (block + b)
         if source.width < LINE:
-            largest = magnitude(largest, _pack_narrow(lines, base, x, image, channels, channel, begin, end, row, count,
-                                                      source, scratch))
+            largest = magnitude(largest, _pack_narrow(lines, base, x, image, channels, channel, row, count, source,
+                                                      scratch))
             continue
         for h in range(begin, end):
             plane_row = _plane_row(source, h, row, count)
@@ -125,10 +125,11 @@ def pack_rows(lines, x, image, channels, block, blocks, row, count, source, scra
 
 
 @jit(inner=True)
-def _pack_narrow(lines, base, x, image, channels, channel, begin, end, row, count, source, scratch):
+def _pack_narrow(lines, base, x, image, channels, channel, row, count, source, scratch):
     """One block of channels of rows that are less than a line of pixels: what is packed at once goes on in the next."""
     largest, below = splat(0), TILE if source.below else 0
     width, cells = source.width, source.height * source.width
+    begin, end = _rows(source, row, count)
     for number in range(begin * width, end * width, LINE):
         cell = max(0, min(number, cells - LINE))
         largest = magnitude(largest, _pack(scratch, 0, below, x, image + cell, channels, channel))
